@@ -1,0 +1,307 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Runs test suites one step after the other, and all of them even if some fail:
+#
+#	run-tests.sh [--variant asan|tsan|release] [--long] SUITE...
+#
+#	tidy         the source rules
+#	unit         tests/unit/test_*.c, each a program
+#	crash fault  tests/crash/*.c and tests/fault/*.c, each a program
+#	fuzz         tests/fuzz/fuzz_*.c: the seeds, then FUZZ_SECONDS of fuzzing
+#	cli interop  tests/cli and tests/interop, with pytest
+#
+# A step is one program, or one pytest folder. Its full output is kept in
+# BUILD/test-logs; the screen shows its closing lines, or everything if it
+# failed. The last line says how many steps passed and how many failed.
+#
+# From the environment: MAKE, BUILD, PYTHON, V=1 (show all output), T (regular
+# expression: only the steps whose path matches), FUZZ_SECONDS, STEP_SECONDS
+# (when to give up on a step that hangs).
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+MAKE=${MAKE:-make}
+BUILD=${BUILD:-build}
+PYTHON=${PYTHON:-/usr/bin/python3}
+V=${V:-0}
+T=${T:-}
+
+variant=
+short=(--short)
+fuzz_seconds=10
+passed=0
+failed=()
+
+die() {
+	printf 'run-tests: %s\n' "$*" >&2
+	exit 2
+}
+
+# --- building ----------------------------------------------------------------
+
+# Under a make with a job server its limit holds; alone, one job a processor.
+jobs=()
+case ${MAKEFLAGS:-} in
+*jobserver*) ;;
+*) jobs=(-j"$(nproc)") ;;
+esac
+
+# build VARIANT TARGET...
+build() {
+	"$MAKE" "${jobs[@]}" BUILD="$BUILD" VARIANT="$1" "${@:2}"
+}
+
+out_dir() {
+	case $1 in
+	release) printf '%s' "$BUILD" ;;
+	*) printf '%s/%s' "$BUILD" "$1" ;;
+	esac
+}
+
+# --- steps -------------------------------------------------------------------
+
+wanted() {
+	[[ -z $T || $1 =~ $T ]]
+}
+
+# The files that match both the glob patterns and T, into the array `found`.
+find_tests() {
+	local path
+	found=()
+	for path; do
+		if [ -e "$path" ] && wanted "$path"; then
+			found+=("$path")
+		fi
+	done
+}
+
+nothing_in() {
+	if [ -z "$T" ]; then
+		printf 'none  %s: no tests yet, not counted\n' "$1"
+	fi
+}
+
+count_pass() {
+	passed=$((passed + 1))
+	printf 'ok    %s\n' "$1"
+}
+
+count_fail() {
+	failed+=("$1")
+	printf 'FAIL  %s (%s)\n' "$1" "$2"
+}
+
+# What a runner says about itself at its end: the last lines of cmocka; of
+# libFuzzer; of pytest and everybody else the last line.
+closing_lines() {
+	grep -E '^\[(==========|  PASSED  |  SKIPPED )\] [0-9]+ test' "$1" |
+		grep -v Running || grep -E '^Done [0-9]+ runs' "$1" ||
+		tail -n 1 "$1"
+}
+
+# step NAME SECONDS COMMAND...
+step() {
+	local name=$1 seconds=$2 log status=0
+	shift 2
+	log=$logs/${name//\//-}.log
+	if [ "$V" = 1 ]; then
+		timeout --foreground -k 10 "$seconds" "$@" 2>&1 </dev/null |
+			tee "$log" || status=$?
+	else
+		timeout --foreground -k 10 "$seconds" "$@" \
+			>"$log" 2>&1 </dev/null || status=$?
+	fi
+
+	if [ "$status" -eq 0 ]; then
+		[ "$V" = 1 ] || closing_lines "$log"
+		count_pass "$name"
+		return
+	fi
+	[ "$V" = 1 ] || cat "$log"
+	if [ "$status" -eq 124 ]; then
+		count_fail "$name" "no end after $seconds seconds"
+	else
+		count_fail "$name" "status $status"
+	fi
+}
+
+# Address randomisation of newer kernels leaves TSan no room for its shadow.
+launcher() {
+	if [ "$1" = tsan ] && setarch -R true 2>/dev/null; then
+		printf 'setarch -R'
+	fi
+}
+
+# --- suites ------------------------------------------------------------------
+
+suite_tidy() {
+	wanted scripts/tidy || return 0
+	step scripts/tidy "$step_seconds" "$PYTHON" scripts/tidy
+}
+
+# program_suite FOLDER [ARGUMENT...]: each of `found` is one program.
+program_suite() {
+	local folder=$1 v=${variant:-asan} src prog launch programs
+	shift
+	if [ ${#found[@]} -eq 0 ]; then
+		nothing_in "$folder"
+		return
+	fi
+	read -r -a launch <<<"$(launcher "$v")"
+
+	# All at once first, for speed; whose build fails is seen below.
+	programs=("${found[@]/#/"$(out_dir "$v")/"}")
+	build "$v" -k "${programs[@]%.c}" >"$logs/build.log" 2>&1 || true
+	for src in "${found[@]}"; do
+		prog=$(out_dir "$v")/${src%.c}
+		if ! build "$v" "$prog" >"$logs/build.log" 2>&1; then
+			cat "$logs/build.log"
+			count_fail "${src%.c}" "does not build"
+			continue
+		fi
+		step "${src%.c}" "$step_seconds" "${launch[@]}" \
+			"$(realpath "$prog")" "$@"
+	done
+}
+
+suite_unit() {
+	find_tests tests/unit/test_*.c
+	program_suite tests/unit
+}
+
+suite_crash() {
+	find_tests tests/crash/*.c
+	program_suite tests/crash "${short[@]}"
+}
+
+suite_fault() {
+	find_tests tests/fault/*.c
+	program_suite tests/fault "${short[@]}"
+}
+
+# The seeds of tests/fuzz/fuzz_NAME.c are in corpus/NAME or corpus/fuzz_NAME.
+fuzz_seeds() {
+	local corpus=tests/fuzz/corpus name
+	name=$(basename "$1" .c)
+	if [ -d "$corpus/${name#fuzz_}" ]; then
+		printf '%s' "$corpus/${name#fuzz_}"
+	elif [ -d "$corpus/$name" ]; then
+		printf '%s' "$corpus/$name"
+	fi
+}
+
+# Seeds first, each one whole; then new inputs, kept apart from the tree.
+fuzz_one() {
+	local prog=$1 seeds=$2 work=$3
+	local limits=(-timeout=10 -rss_limit_mb=1024
+		"-artifact_prefix=$work/found-")
+	mkdir -p "$work/corpus"
+	find "$seeds" -type f -exec "$prog" "${limits[@]}" {} + &&
+		"$prog" "${limits[@]}" -max_total_time="$fuzz_seconds" \
+			-print_final_stats=0 "$work/corpus" "$seeds"
+}
+
+suite_fuzz() {
+	local src prog seeds work
+	find_tests tests/fuzz/fuzz_*.c
+	if [ ${#found[@]} -eq 0 ]; then
+		nothing_in tests/fuzz
+		return
+	fi
+	export -f fuzz_one
+	export fuzz_seconds
+	for src in "${found[@]}"; do
+		prog=$(out_dir fuzz)/${src%.c}
+		seeds=$(fuzz_seeds "$src")
+		work=$(out_dir fuzz)/work/$(basename "$src" .c)
+		if [ -z "$seeds" ]; then
+			count_fail "${src%.c}" "no seeds in tests/fuzz/corpus"
+		elif ! build fuzz "$prog" >"$logs/build.log" 2>&1; then
+			cat "$logs/build.log"
+			count_fail "${src%.c}" "does not build"
+		else
+			step "${src%.c}" $((fuzz_seconds + step_seconds)) \
+				bash -c 'fuzz_one "$@"' fuzz_one \
+				"$(realpath "$prog")" "$seeds" "$work"
+		fi
+	done
+}
+
+# pytest_suite FOLDER VARIANT
+pytest_suite() {
+	local folder=$1 v=$2 launch files
+	mapfile -t files < <(find "$folder" -name 'test_*.py' 2>/dev/null |
+		sort)
+	find_tests "${files[@]}"
+	if [ ${#found[@]} -eq 0 ]; then
+		nothing_in "$folder"
+		return
+	fi
+	if ! build "$v" all >"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$folder" "the $v program does not build"
+		return
+	fi
+	read -r -a launch <<<"$(launcher "$v")"
+	PLATTER=$(realpath "$(out_dir "$v")/platter") PLATTER_VARIANT=$v \
+		PYTHONDONTWRITEBYTECODE=1 step "$folder" $((step_seconds * 2)) \
+		"${launch[@]}" "$PYTHON" -m pytest -q -p no:cacheprovider \
+		"${found[@]}"
+}
+
+suite_cli() {
+	pytest_suite tests/cli "${variant:-asan}"
+}
+
+suite_interop() {
+	pytest_suite tests/interop "${variant:-release}"
+}
+
+# --- main --------------------------------------------------------------------
+
+suites=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--variant)
+		variant=${2:?--variant needs a name}
+		shift
+		;;
+	--long)
+		short=()
+		fuzz_seconds=300
+		;;
+	tidy | unit | crash | fault | fuzz | cli | interop) suites+=("$1") ;;
+	*) die "unknown suite \"$1\"" ;;
+	esac
+	shift
+done
+[ ${#suites[@]} -gt 0 ] || die "no suite named"
+
+fuzz_seconds=${FUZZ_SECONDS:-$fuzz_seconds}
+step_seconds=${STEP_SECONDS:-900}
+[ ${#short[@]} -gt 0 ] || step_seconds=${STEP_SECONDS:-14400}
+
+# Tools that make file systems and partitions live there.
+export PATH=$PATH:/usr/sbin:/sbin
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
+
+logs=$BUILD/test-logs
+mkdir -p "$logs"
+for suite in "${suites[@]}"; do
+	"suite_$suite"
+done
+
+if [ $((passed + ${#failed[@]})) -eq 0 ]; then
+	echo "run-tests: nothing was run${T:+: no test matches \"$T\"}" >&2
+	exit 1
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+	printf '\nfailed, with the full output in %s:\n' "$logs"
+	printf '  %s\n' "${failed[@]}"
+fi
+printf '\n%d passed, %d failed\n' "$passed" "${#failed[@]}"
+[ ${#failed[@]} -eq 0 ]
