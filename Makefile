@@ -176,7 +176,7 @@ $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 .PHONY: FORCE
 define stamp
 	@mkdir -p $(@D)
-	$(file >$@.new,$(1))
+	@printf '%s\n' '$(subst ','\'',$(1))' >$@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 endef
 
