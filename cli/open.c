@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening images for commands, with the messages that go with it. */
+#include "cli/open.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "block/error.h"
+#include "block/image-spec.h"
+#include "cli/command.h"
+#include "cli/message.h"
+
+static void warn_of_guess(const char *name)
+{
+	fflush(stdout);
+	fprintf(stderr,
+		"WARNING: Image format was not specified for '%s' and probing "
+		"guessed raw.\n"
+		"         Automatically detecting the format is dangerous for "
+		"raw images, write operations on block 0 will be restricted.\n"
+		"         Specify the 'raw' format explicitly to remove the "
+		"restrictions.\n",
+		name);
+}
+
+bool open_spec(struct image_spec *out, const struct open_request *request)
+{
+	struct error err = {0};
+	int rc;
+
+	if (request->image_opts && request->format) {
+		message_error("--image-opts and --format are mutually "
+			      "exclusive");
+		return false;
+	}
+	rc = request->image_opts
+		     ? image_spec_parse_opts(out, request->name, &err)
+		     : image_spec_parse(out, request->name, request->format,
+					&err);
+	if (rc < 0)
+		message_error("%s", err.message);
+	return rc == 0;
+}
+
+struct image *open_image(const struct command_context *ctx,
+			 const struct open_request *request)
+{
+	struct opener opener = ctx->trust;
+	struct image_spec spec = {0};
+	struct error err = {0};
+	struct image *img = NULL;
+	struct image_open_args args = {
+		.spec = &spec,
+		.flags = request->flags,
+		.cache = request->cache,
+		.opener = &opener,
+	};
+
+	if (!open_spec(&spec, request))
+		return NULL;
+	if (request->force_share)
+		args.flags |= IMAGE_FORCE_SHARE;
+	opener.force_share = request->force_share;
+	if (image_open(&img, &args, &err) < 0) {
+		message_error("%s", err.message);
+		img = NULL;
+	} else if ((args.flags & IMAGE_WRITE) && img->format_guessed &&
+		   !request->quiet) {
+		warn_of_guess(request->name);
+	}
+	image_spec_release(&spec);
+	return img;
+}
+
+bool open_cache_mode(const char *word, const char *what, enum cache_mode *out)
+{
+	if (!word || cache_mode_parse(word, out) == 0)
+		return true;
+	message_error("Invalid %s: %s", what, word);
+	return false;
+}
+
+bool open_close(struct image *img)
+{
+	int rc = image_close(img);
+
+	if (rc < 0)
+		message_error("Could not write the image back: %s",
+			      strerror(-rc));
+	return rc == 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening images for commands, with the messages that go with it. */
+#ifndef PLATTER_CLI_OPEN_H
+#define PLATTER_CLI_OPEN_H
+
+#include <stdbool.h>
+
+#include "block/image.h"
+
+struct command_context;
+struct image_spec;
+
+struct open_request {
+	const char *name;   /* operand as typed */
+	const char *format; /* -f, or NULL */
+	bool image_opts;    /* the operand is in the words of --image-opts */
+	bool force_share;   /* -U */
+	unsigned flags;	    /* IMAGE_* of block/image.h */
+	enum cache_mode cache;
+	bool quiet; /* no warning about a guessed format */
+};
+
+/*
+ * NULL after a message. With IMAGE_WRITE a raw image that was only guessed
+ * draws a warning.
+ */
+struct image *open_image(const struct command_context *ctx,
+			 const struct open_request *request);
+
+/* The spec behind the operand; false after a message. */
+bool open_spec(struct image_spec *out, const struct open_request *request);
+
+/*
+ * A cache word; NULL keeps what `*out` holds. False after the message
+ * "Invalid WHAT: WORD", where `what` is "cache option" or similar.
+ */
+bool open_cache_mode(const char *word, const char *what, enum cache_mode *out);
+
+/* Closes; false after a message if what was written may not be durable. */
+bool open_close(struct image *img);
+
+#endif
