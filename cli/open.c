@@ -64,8 +64,7 @@ struct image *open_image(const struct command_context *ctx,
 	if (image_open(&img, &args, &err) < 0) {
 		message_error("%s", err.message);
 		img = NULL;
-	} else if ((args.flags & IMAGE_WRITE) && img->format_guessed &&
-		   !request->quiet) {
+	} else if ((args.flags & IMAGE_WRITE) && img->format_guessed) {
 		warn_of_guess(request->name);
 	}
 	image_spec_release(&spec);

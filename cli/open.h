@@ -17,7 +17,6 @@ struct open_request {
 	bool force_share;   /* -U */
 	unsigned flags;	    /* IMAGE_* of block/image.h */
 	enum cache_mode cache;
-	bool quiet; /* no warning about a guessed format */
 };
 
 /*
