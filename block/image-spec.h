@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How a user names an image: a path, `file:PATH`, `json:{...}`, or the words of
+ * --image-opts. Only users use these forms. What an image names goes through
+ * opener.h and is a plain path, nothing else.
+ */
+#ifndef PLATTER_BLOCK_IMAGE_SPEC_H
+#define PLATTER_BLOCK_IMAGE_SPEC_H
+
+#include <stdbool.h>
+
+#include "block/options.h"
+
+struct error;
+
+struct image_spec {
+	char *text;     /* as the user wrote it, for messages; owned */
+	char *path;     /* of the file; owned */
+	char *format;   /* NULL: probe; owned */
+	bool no_backing; /* "backing": null was given */
+	/* what is left: the driver's run-time options, dotted */
+	struct options options;
+};
+
+/*
+ * `format` (may be NULL) is the -f word. Unknown protocols ("ssh:", "http:")
+ * are refused by name; a relative path with a colon needs "./" or "file:".
+ */
+int image_spec_parse(struct image_spec *out, const char *text,
+		     const char *format, struct error *err);
+/* The words of --image-opts. */
+int image_spec_parse_opts(struct image_spec *out, const char *text,
+			  struct error *err);
+/* For names out of images: the path is taken as it is. */
+int image_spec_from_path(struct image_spec *out, const char *path,
+			 const char *format);
+void image_spec_release(struct image_spec *spec);
+
+#endif
