@@ -20,8 +20,8 @@ struct progress;
 enum compare_kind {
 	COMPARE_IDENTICAL,
 	COMPARE_CONTENT, /* other bytes, or a tail that is not zero */
-	COMPARE_STATUS,  /* strict only: allocated or zero in one of them */
-	COMPARE_SIZE,    /* strict only: other sizes; nothing was read */
+	COMPARE_STATUS,	 /* strict only: allocated or zero in one of them */
+	COMPARE_SIZE,	 /* strict only: other sizes; nothing was read */
 };
 
 /* What went wrong where compare_images() fails. */
@@ -34,7 +34,7 @@ enum compare_failure {
 
 struct compare_args {
 	struct image *a, *b; /* nobody writes to them meanwhile */
-	bool strict;         /* sizes and block status have to agree as well */
+	bool strict;	     /* sizes and block status have to agree as well */
 	unsigned threads;    /* 0: as many as pay */
 	struct progress *progress; /* may be NULL; bytes of the larger disk */
 };
