@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Operations on an image as a whole: resize and check. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "block/bytes.h"
+#include "block/error.h"
+#include "block/image.h"
+
+static int check_resize(const struct image *img, uint64_t new_size,
+			enum prealloc_mode mode, bool may_shrink,
+			struct error *err)
+{
+	if (!img->driver->resize)
+		return error_set(err, ENOTSUP,
+				 "Image format driver does not support resize");
+	if (!img->writable)
+		return error_set(err, EACCES, "Image is read-only");
+	if (new_size > IMAGE_SIZE_MAX)
+		return error_set(err, EFBIG,
+				 "The new size %" PRIu64
+				 " is larger than the maximum %" PRIu64,
+				 new_size, IMAGE_SIZE_MAX);
+	if (new_size < img->size_bytes && !may_shrink)
+		return error_set(err, EINVAL,
+				 "Shrinking from %" PRIu64 " to %" PRIu64
+				 " bytes deletes data and was not asked for",
+				 img->size_bytes, new_size);
+	if (new_size < img->size_bytes && mode != PREALLOC_OFF)
+		return error_set(err, EINVAL,
+				 "Preallocation can only be used for growing "
+				 "images");
+	return 0;
+}
+
+int image_resize(struct image *img, uint64_t new_size, enum prealloc_mode mode,
+		 bool may_shrink, struct error *err)
+{
+	int ret = check_resize(img, new_size, mode, may_shrink, err);
+
+	if (ret < 0 || new_size == img->size_bytes)
+		return ret;
+	return img->driver->resize(img, new_size, mode, err);
+}
+
+int image_check(struct image *img, const struct check_args *args,
+		struct check_result *out, struct error *err)
+{
+	*out = (struct check_result){0};
+	if (!img->driver->check)
+		return error_set(err, ENOTSUP,
+				 "This image format does not support checks");
+	return img->driver->check(img, args, out, err);
+}

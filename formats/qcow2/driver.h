@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* All that the registry needs to know of qcow2. */
+#ifndef PLATTER_FORMATS_QCOW2_DRIVER_H
+#define PLATTER_FORMATS_QCOW2_DRIVER_H
+
+#include "block/format.h"
+
+extern const struct format_driver qcow2_driver;
+
+#endif
