@@ -13,9 +13,9 @@ struct error;
 struct storage;
 
 enum opener_policy {
-	OPENER_NONE,    /* nothing: the daemon, --untrusted */
+	OPENER_NONE,	/* nothing: the daemon, --untrusted */
 	OPENER_BENEATH, /* below one directory, symbolic links resolved */
-	OPENER_ANY,     /* what qemu-img does on a person's own images */
+	OPENER_ANY,	/* what qemu-img does on a person's own images */
 };
 
 struct opener {
@@ -36,7 +36,7 @@ struct opener {
 int opener_resolve(const char *image_path, const char *name, char **out,
 		   struct error *err);
 
-/* Opens a resolved path read-only under the policy, checked on the descriptor. */
+/* Opens a resolved path read-only, if the policy allows what is found there. */
 int opener_open(const struct opener *opener, const char *path, bool direct,
 		struct storage **out, struct error *err);
 
