@@ -25,10 +25,10 @@ struct image_info {
 	uint64_t virtual_size;
 	int64_t actual_size; /* negative: unknown */
 	uint64_t file_length;
-	const char *protocol; /* "file", "host_device", ... */
+	const char *protocol;  /* "file", "host_device", ... */
 	uint32_t cluster_size; /* 0: none to show */
 	bool dirty, encrypted, corrupt;
-	char *backing_filename;      /* as recorded */
+	char *backing_filename;	     /* as recorded */
 	char *full_backing_filename; /* NULL if it cannot be told */
 	char *backing_format;
 	struct image_snapshot_info *snapshots;

@@ -14,15 +14,18 @@
 struct error;
 
 struct image_spec {
-	char *text;     /* as the user wrote it, for messages; owned */
-	char *path;     /* of the file; owned */
-	char *format;   /* NULL: probe; owned */
+	char *text;	 /* as the user wrote it, for messages; owned */
+	char *path;	 /* of the file; owned */
+	char *format;	 /* NULL: probe; owned */
 	bool no_backing; /* "backing": null was given */
 	/* what is left: the driver's run-time options, dotted */
 	struct options options;
 };
 
 /*
+ * All of these leave `out` empty on failure, with a message that starts with
+ * "Could not open 'TEXT': ".
+ *
  * `format` (may be NULL) is the -f word. Unknown protocols ("ssh:", "http:")
  * are refused by name; a relative path with a colon needs "./" or "file:".
  */
@@ -34,6 +37,14 @@ int image_spec_parse_opts(struct image_spec *out, const char *text,
 /* For names out of images: the path is taken as it is. */
 int image_spec_from_path(struct image_spec *out, const char *path,
 			 const char *format);
+/* Zeroed is fine. */
 void image_spec_release(struct image_spec *spec);
+
+/*
+ * The path alone, for files that are yet to be made: `file:` is taken off,
+ * other protocols are refused, in a message without prefix. `*out` is the
+ * caller's.
+ */
+int image_path_parse(const char *text, char **out, struct error *err);
 
 #endif
