@@ -17,9 +17,9 @@ struct storage;
 
 struct output {
 	struct storage *storage; /* write here; given up by take below */
-	char *final_path;        /* symbolic links resolved */
-	char *temp_path;         /* NULL: written in place */
-	struct storage *old;     /* the locked file that is replaced */
+	char *final_path;	 /* symbolic links resolved */
+	char *temp_path;	 /* NULL: written in place */
+	struct storage *old;	 /* the locked file that is replaced */
 	bool taken;
 };
 

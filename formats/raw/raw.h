@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* raw: a file that is the disk, byte for byte. */
-#ifndef PLATTER_FORMATS_RAW_RAW_H
-#define PLATTER_FORMATS_RAW_RAW_H
+#ifndef PLATTER_FORMATS_RAW_H
+#define PLATTER_FORMATS_RAW_H
 
 #include "block/format.h"
 
