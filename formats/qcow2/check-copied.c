@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * COPIED flags: in the active tables they must say exactly whether the stored
+ * count of what they point to is 1. Snapshots' tables may say anything.
+ *
+ * The flag is compared with one bit for each cluster of the slice. Only where
+ * they differ is the stored count itself looked up.
+ */
+#include "formats/qcow2/check.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "block/storage.h"
+
+/* Whether this slice answers for a cluster: the lead for those past the end. */
+static bool is_mine(const struct qcheck_slice *s, uint64_t cluster)
+{
+	return cluster - s->first < s->count ||
+	       (s->lead && cluster > s->c->cluster_count);
+}
+
+/*
+ * Whether the flag is wrong. The stored count is looked up only if somebody
+ * wants to know it.
+ */
+static bool is_wrong(struct qcheck_slice *s, uint64_t cluster, bool copied,
+		     uint64_t *stored)
+{
+	bool in_slice = cluster - s->first < s->count;
+
+	if (in_slice && qcheck_stored_is_one(s, cluster) == copied)
+		return false;
+	if (in_slice && !qcheck_report_open(&s->report)) {
+		*stored = copied ? 0 : 1;
+		return qcheck_block_readable(s->c, cluster);
+	}
+	if (qcheck_stored_at(s->c, cluster, stored) < 0)
+		return false;
+	return (*stored == 1) != copied;
+}
+
+static void tally_wrong(struct qcheck_slice *s, uint32_t paths)
+{
+	s->tally.corruptions += paths;
+	s->tally.copied += paths;
+}
+
+static const char *report_word(const struct qcheck_slice *s)
+{
+	return s->c->fix_errors ? "Repairing" : "ERROR";
+}
+
+static int check_l1_entry(struct qcheck_slice *s, uint64_t entry,
+			  uint64_t entry_off, const struct qcheck_span *span)
+{
+	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
+	uint64_t cluster = host_off >> s->c->cluster_bits;
+	uint64_t stored;
+
+	if (!host_off || !is_mine(s, cluster) ||
+	    !is_wrong(s, cluster, entry & QCOW2_COPIED, &stored))
+		return 0;
+	tally_wrong(s, span->active);
+	qcheck_say(&s->report,
+		   "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu64
+		   " l1_entry=%" PRIx64 " refcount=%" PRIu64,
+		   report_word(s),
+		   (entry_off - s->c->q->header.l1_off) / sizeof(be64_t), entry,
+		   stored);
+	return 0;
+}
+
+/* Whether an L2 entry has a COPIED flag that means something. */
+static bool has_flag(uint64_t entry)
+{
+	if (entry & QCOW2_L2_COMPRESSED)
+		return false;
+	return entry & QCOW2_OFFSET_MASK;
+}
+
+/* True if the flag of the entry is wrong; *stored is then the count. */
+static bool entry_wrong(struct qcheck_slice *s, uint64_t entry,
+			uint64_t *stored)
+{
+	uint64_t cluster = (entry & QCOW2_OFFSET_MASK) >> s->c->cluster_bits;
+
+	if (!has_flag(entry))
+		return false;
+	if (s->c->has_data_file) {
+		*stored = 1;
+		return s->lead && !(entry & QCOW2_COPIED);
+	}
+	return is_mine(s, cluster) &&
+	       is_wrong(s, cluster, entry & QCOW2_COPIED, stored);
+}
+
+static int check_table(struct qcheck_slice *s, const struct qcheck_table *t,
+		       uint8_t *bytes)
+{
+	const be64_t *words = (const void *)bytes;
+	size_t count = s->c->cluster_size / sizeof(be64_t);
+	size_t step = s->c->extended_l2 ? 2 : 1;
+	uint64_t stored;
+
+	for (size_t i = 0; i < count; i += step) {
+		uint64_t entry = be64_get(words[i]);
+
+		if (!entry_wrong(s, entry, &stored))
+			continue;
+		tally_wrong(s, t->active);
+		qcheck_say(&s->report,
+			   "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64
+			   " refcount=%" PRIu64,
+			   report_word(s), entry, stored);
+	}
+	return 0;
+}
+
+int qcheck_copied(struct qcheck_slice *s)
+{
+	struct qcheck_walk walk = {
+		.c = s->c,
+		.slice = s,
+		.active_only = true,
+		.l1_entry = check_l1_entry,
+		.table = check_table,
+	};
+
+	return qcheck_walk(&walk);
+}
+
+/* Entries that lead nowhere sensible are not touched at all. */
+static bool is_sound(const struct qcheck *c, uint64_t entry)
+{
+	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
+
+	return c->has_data_file || (is_aligned(host_off, c->cluster_size) &&
+				    host_off < c->file_size);
+}
+
+static int mend_l1_entry(struct qcheck_slice *s, uint64_t entry,
+			 uint64_t entry_off, const struct qcheck_span *span)
+{
+	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
+	uint64_t cluster = host_off >> s->c->cluster_bits;
+	uint64_t stored;
+	be64_t mended;
+
+	(void)span;
+	if (!host_off || !is_sound(s->c, entry) || !is_mine(s, cluster) ||
+	    !is_wrong(s, cluster, entry & QCOW2_COPIED, &stored))
+		return 0;
+	mended = be64_make(entry ^ QCOW2_COPIED);
+	return storage_write(s->c->file, &mended, sizeof(mended), entry_off);
+}
+
+static int mend_table(struct qcheck_slice *s, const struct qcheck_table *t,
+		      uint8_t *bytes)
+{
+	be64_t *words = (void *)bytes;
+	size_t count = s->c->cluster_size / sizeof(be64_t);
+	size_t step = s->c->extended_l2 ? 2 : 1;
+	size_t first = count, last = 0;
+	uint64_t stored;
+
+	for (size_t i = 0; i < count; i += step) {
+		uint64_t entry = be64_get(words[i]);
+
+		if (!is_sound(s->c, entry) || !entry_wrong(s, entry, &stored))
+			continue;
+		words[i] = be64_make(entry ^ QCOW2_COPIED);
+		first = min_u64(first, i);
+		last = i;
+	}
+	if (first > last)
+		return 0;
+	return storage_write(s->c->file, &words[first],
+			     (last - first + 1) * sizeof(be64_t),
+			     t->host_off + first * sizeof(be64_t));
+}
+
+int qcheck_mend_copied(struct qcheck_slice *s)
+{
+	struct qcheck_walk walk = {
+		.c = s->c,
+		.slice = s,
+		.active_only = true,
+		.l1_entry = mend_l1_entry,
+		.table = mend_table,
+	};
+
+	return qcheck_walk(&walk);
+}

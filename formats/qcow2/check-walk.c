@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Walking the tables: every L1 table of image and snapshots in pieces, and
+ * every L2 table that they lead to, neighbours in one read.
+ *
+ * L1 entries are collected in batches, sorted by where their tables are, and
+ * entries that lead to one table are made one with a weight. So tables are read
+ * in the order of the file and, unless a batch overflows with more distinct
+ * tables than it holds, exactly once.
+ */
+#include "formats/qcow2/check.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/progress.h"
+#include "block/storage.h"
+
+/* L1 entries in memory: 8 MiB. */
+#define BATCH_MAX (512u * 1024)
+#define L1_PIECE  (64u * 1024)
+/*
+ * Misaligned tables overlap each other, so many of them could make a small file
+ * an endless one. More than this are not looked into.
+ */
+#define MISALIGNED_MAX 1024
+
+static int table_compare(const void *a, const void *b)
+{
+	const struct qcheck_table *x = a, *y = b;
+
+	return (x->host_off > y->host_off) - (x->host_off < y->host_off);
+}
+
+/* Tables written one after the other are in order already. */
+static bool batch_sorted(const struct qcheck_walk *w)
+{
+	for (size_t i = 1; i < w->batch_count; i++)
+		if (w->batch[i - 1].host_off >= w->batch[i].host_off)
+			return false;
+	return true;
+}
+
+static void batch_compact(struct qcheck_walk *w)
+{
+	struct qcheck_table *to = w->batch;
+
+	if (batch_sorted(w))
+		return;
+	qsort(w->batch, w->batch_count, sizeof(*w->batch), table_compare);
+	for (size_t i = 1; i < w->batch_count; i++) {
+		const struct qcheck_table *from = &w->batch[i];
+
+		if (to->host_off == from->host_off) {
+			to->weight =
+				qcheck_weight_sum(to->weight, from->weight);
+			to->active =
+				qcheck_weight_sum(to->active, from->active);
+		} else {
+			*++to = *from;
+		}
+	}
+	w->batch_count = (size_t)(to - w->batch) + 1;
+}
+
+static void unreadable(struct qcheck_walk *w, const char *what, uint64_t off,
+		       uint32_t weight, int error)
+{
+	if (!w->slice || !w->report)
+		return;
+	qcheck_say(&w->slice->report, "ERROR %s at 0x%" PRIx64 ": %s", what,
+		   off, strerror(error));
+	w->slice->tally.errors += weight;
+	w->slice->tally.pointers_lost = true;
+}
+
+static int visit_one(struct qcheck_walk *w, const struct qcheck_table *t)
+{
+	uint8_t *buf = w->slice->buf;
+	int ret;
+
+	ret = storage_read_padded(w->c->file, buf, w->c->cluster_size,
+				  t->host_off);
+	if (ret < 0) {
+		unreadable(w, "L2 table", t->host_off, t->weight, -ret);
+		return 0;
+	}
+	return w->table(w->slice, t, buf);
+}
+
+/* Neighbours of one read; if it fails, one by one what can be had. */
+static int visit_run(struct qcheck_walk *w, const struct qcheck_table *t,
+		     size_t count)
+{
+	size_t size = w->c->cluster_size;
+	uint8_t *buf = w->slice->buf;
+	int ret;
+
+	ret = storage_read_padded(w->c->file, buf, count * size, t->host_off);
+	for (size_t i = 0; i < count; i++) {
+		int err = ret < 0 ? visit_one(w, &t[i])
+				  : w->table(w->slice, &t[i], buf + i * size);
+
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+static size_t run_length(const struct qcheck_walk *w,
+			 const struct qcheck_table *t, size_t max)
+{
+	uint64_t size = w->c->cluster_size;
+	size_t count = 1;
+
+	max = (size_t)min_u64(max, max_u64(QCHECK_READ_BYTES / size, 1));
+	while (count < max && t[count].host_off == t->host_off + count * size)
+		count++;
+	return count;
+}
+
+static int batch_visit(struct qcheck_walk *w)
+{
+	size_t count;
+	int ret;
+
+	for (size_t i = 0; i < w->batch_count; i += count) {
+		count = run_length(w, &w->batch[i], w->batch_count - i);
+		if (progress_cancelled(w->c->progress))
+			return -ECANCELED;
+		w->tables += count;
+		if (!w->slice || !w->table)
+			continue;
+		ret = visit_run(w, &w->batch[i], count);
+		if (ret < 0)
+			return ret;
+		progress_advance(w->c->progress,
+				 (uint64_t)count << w->c->cluster_bits);
+	}
+	w->batch_count = 0;
+	return 0;
+}
+
+/* Makes room for one more entry. */
+static int batch_reserve(struct qcheck_walk *w)
+{
+	size_t capacity = w->batch_capacity ? w->batch_capacity * 2 : 1024;
+	struct qcheck_table *batch;
+
+	if (w->batch_count < w->batch_capacity)
+		return 0;
+	if (w->batch_capacity < BATCH_MAX) {
+		batch = realloc(w->batch, capacity * sizeof(*batch));
+		if (!batch)
+			return -ENOMEM;
+		w->batch = batch;
+		w->batch_capacity = capacity;
+		return 0;
+	}
+	batch_compact(w);
+	return w->batch_count > BATCH_MAX / 2 ? batch_visit(w) : 0;
+}
+
+static int collect(struct qcheck_walk *w, uint64_t entry,
+		   const struct qcheck_span *span)
+{
+	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
+	int ret;
+
+	if (!host_off || host_off >= w->c->file_size ||
+	    (w->active_only && !span->active))
+		return 0;
+	if (!is_aligned(host_off, w->c->cluster_size) &&
+	    ++w->misaligned > MISALIGNED_MAX) {
+		if (w->misaligned == MISALIGNED_MAX + 1)
+			unreadable(w, "too many misaligned L2 tables; that",
+				   host_off, 1, EUCLEAN);
+		return 0;
+	}
+	ret = batch_reserve(w);
+	if (ret < 0)
+		return ret;
+	w->batch[w->batch_count++] = (struct qcheck_table){
+		.host_off = host_off,
+		.weight = span->weight,
+		.active = span->active,
+	};
+	return 0;
+}
+
+static int walk_piece(struct qcheck_walk *w, const struct qcheck_span *span,
+		      const be64_t *entries, uint64_t off, size_t count)
+{
+	int ret;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t entry = be64_get(entries[i]);
+
+		if (!entry)
+			continue;
+		if (w->slice && w->l1_entry) {
+			ret = w->l1_entry(w->slice, entry,
+					  off + i * sizeof(be64_t), span);
+			if (ret < 0)
+				return ret;
+		}
+		ret = collect(w, entry, span);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int walk_span(struct qcheck_walk *w, const struct qcheck_span *span,
+		     be64_t *piece)
+{
+	int ret;
+
+	for (uint64_t done = 0; done < span->len; done += L1_PIECE) {
+		size_t len = (size_t)min_u64(span->len - done, L1_PIECE);
+		uint64_t off = span->start + done;
+
+		if (progress_cancelled(w->c->progress))
+			return -ECANCELED;
+		ret = storage_read_padded(w->c->file, piece, len, off);
+		if (ret < 0) {
+			unreadable(w, "L1 table", off, span->weight, -ret);
+			continue;
+		}
+		ret = walk_piece(w, span, piece, off, len / sizeof(be64_t));
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+int qcheck_walk(struct qcheck_walk *w)
+{
+	be64_t *piece = malloc(L1_PIECE);
+	int ret = 0;
+
+	if (!piece)
+		return -ENOMEM;
+	w->tables = 0;
+	for (size_t i = 0; i < w->c->l1.count && !ret; i++)
+		if (!w->active_only || w->c->l1.items[i].active)
+			ret = walk_span(w, &w->c->l1.items[i], piece);
+	if (!ret) {
+		batch_compact(w);
+		ret = batch_visit(w);
+	}
+	free(w->batch);
+	free(piece);
+	w->batch = NULL;
+	w->batch_capacity = 0;
+	return ret;
+}
