@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/storage/unnamed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/error.h"
+#include "block/storage/file.h"
+
+/* For file systems that know names only: it has one for a moment. */
+static int open_and_unlink(const char *folder)
+{
+	char *path;
+	int fd;
+
+	if (asprintf(&path, "%s/.platter-XXXXXX", folder) < 0)
+		return -1;
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd >= 0)
+		unlink(path);
+	free(path);
+	return fd;
+}
+
+int storage_unnamed_new(struct storage **out, const char *near_path,
+			struct error *err)
+{
+	char *copy = strdup(near_path);
+	const char *folder;
+	int fd, code;
+
+	if (!copy)
+		return error_set(err, ENOMEM, "out of memory");
+	folder = dirname(copy);
+	fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
+		fd = open_and_unlink(folder);
+	code = errno;
+	if (fd < 0)
+		error_set_errno(err, code,
+				"Could not make a temporary file in '%s'",
+				folder);
+	free(copy);
+	if (fd < 0)
+		return -code;
+	return storage_file_from_fd(out, fd, "(temporary file)",
+				    FILE_OPEN_WRITE | FILE_OPEN_NO_LOCK, err);
+}
