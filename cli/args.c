@@ -36,12 +36,13 @@ struct getopt_table {
 
 static bool takes_value(enum arg_kind kind)
 {
-	return kind != ARG_FLAG && kind != ARG_PROGRESS;
+	return kind != ARG_FLAG && kind != ARG_PROGRESS &&
+	       kind != ARG_OPTIONAL;
 }
 
 static int value_mode(enum arg_kind kind)
 {
-	if (kind == ARG_PROGRESS)
+	if (kind == ARG_PROGRESS || kind == ARG_OPTIONAL)
 		return optional_argument;
 	return takes_value(kind) ? required_argument : no_argument;
 }
@@ -184,6 +185,9 @@ static bool set_target(const struct arg_def *def, char *value)
 		return true;
 	case ARG_TEXT:
 		*(const char **)def->target = value;
+		return true;
+	case ARG_OPTIONAL:
+		*(const char **)def->target = value ? value : "";
 		return true;
 	case ARG_OPTIONS:
 		return append_options(def->target, value);

@@ -31,6 +31,7 @@ struct command_context;
 enum arg_kind {
 	ARG_FLAG,     /* bool *: becomes true */
 	ARG_TEXT,     /* const char **: the last one wins; points into argv */
+	ARG_OPTIONAL, /* const char **: "" if given without a value */
 	ARG_OPTIONS,  /* char **: joined by commas, the caller frees it */
 	ARG_SIZE,     /* struct arg_size *: bytes or with a unit */
 	ARG_OUTPUT,   /* bool *: true for json, false for human */

@@ -18,10 +18,23 @@ const struct command commands[] = {
 	 "[--object objectdef] [--image-opts] [-f fmt] [-F fmt] "
 	 "[-T src_cache] [-p] [-q] [-s] [-U] filename1 filename2",
 	 command_compare},
+	{"convert", "copy disks into an image of another format",
+	 "[--object objectdef] [--image-opts] [--target-image-opts] "
+	 "[--target-is-zero] [-U] [-C] [-c] [--compression-level N] "
+	 "[--compression-window size] [-p] [-q] [-n] [-f fmt] [-t cache] "
+	 "[-T src_cache] [-O output_fmt] [-b backing_file [-F backing_fmt]] "
+	 "[-o options] [-S sparse_size] [-r rate_limit] [-m threads] [-W] "
+	 "[--salvage] [--source-size size] [--hash[=sha256 | tree]] "
+	 "filename [filename2 [...]] output_filename",
+	 command_convert},
 	{"create", "create a new image",
 	 "[--object objectdef] [-q] [-f fmt] [-b backing_file "
 	 "[-F backing_fmt]] [-u] [-o options] filename [size]",
 	 command_create},
+	{"dd", "copy a part of a disk, in the words of dd(1)",
+	 "[--object objectdef] [--image-opts] [-U] [-f fmt] [-O output_fmt] "
+	 "[bs=block_size] [count=blocks] [skip=blocks] if=input of=output",
+	 command_dd},
 	{"info", "show what an image says about itself",
 	 "[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] "
 	 "[--backing-chain] [--limits] [-U] filename",
