@@ -94,7 +94,10 @@ static void put_encryption(struct writer *w,
 		put_extension(w, QCOW2_EXT_ENCRYPTION, data, sizeof(data));
 }
 
-/* Without its autoclear bit the directory points to what others may own now. */
+/*
+ * Without its autoclear bit the directory points to what others may own now;
+ * and one that made no sense must not come to make sense by being rewritten.
+ */
 static void put_bitmaps(struct writer *w, const struct qcow2_header *h,
 			const struct qcow2_header_tail *tail)
 {
@@ -107,7 +110,7 @@ static void put_bitmaps(struct writer *w, const struct qcow2_header *h,
 		.directory_off = be64_make(tail->bitmap_directory_off),
 	};
 
-	if (tail->has_bitmaps && (h->autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+	if (tail->bitmaps_valid && (h->autoclear & QCOW2_AUTOCLEAR_BITMAPS))
 		put_extension(w, QCOW2_EXT_BITMAPS, &data, sizeof(data));
 }
 
