@@ -39,6 +39,7 @@ struct fake {
 	int extent_error;
 	struct storage_extent extent_answer;
 
+	bool dawdle; /* after a write, before the caller knows of it */
 	unsigned call_count;
 	unsigned write_count;
 	size_t largest_write;
@@ -112,6 +113,8 @@ static int fake_writev(struct storage *s, const struct iovec *iov, int count,
 		f->len = max_u64(f->len, off);
 	}
 	pthread_mutex_unlock(&f->lock);
+	if (f->dawdle)
+		usleep(100);
 	return f->write_error;
 }
 
@@ -465,6 +468,27 @@ static void zeroing_prefers_what_the_store_offers(void **state)
 	storage_close(&f->base);
 }
 
+/* A store's end counts as aligned: nothing behind it needs to be kept. */
+static void zeroing_up_to_an_odd_end_writes_nothing(void **state)
+{
+	struct fake *f = new_fake(&full_ops, 10000, 512);
+
+	(void)state;
+	fill(f, 0x55);
+	assert_int_equal(
+		storage_zero(&f->base, 512, 9488, STORAGE_ZERO_NO_FALLBACK), 0);
+	assert_int_equal(f->write_count, 0);
+	check_zeroed(f, 512, 9488);
+	/* Else the edges are written, and the blocks between are not. */
+	fill(f, 0x55);
+	assert_int_equal(storage_zero(&f->base, 700, 2000, 0), 0);
+	assert_int_equal(f->last_off, 1024);
+	assert_int_equal(f->last_len, 1536);
+	assert_int_equal(f->write_count, 2);
+	check_zeroed(f, 700, 2000);
+	storage_close(&f->base);
+}
+
 static void zeroing_falls_back_to_writing(void **state)
 {
 	const uint64_t size = 3u << 20;
@@ -679,6 +703,7 @@ static void errors_of_edges_are_reported(void **state)
 /* Each thread owns every fourth byte of the same few blocks. */
 struct lane {
 	struct fake *f;
+	pthread_barrier_t *round; /* keeps the threads side by side */
 	unsigned number;
 };
 
@@ -722,48 +747,68 @@ static void neighbours_in_a_block_lose_nothing(void **state)
 	storage_close(&f->base);
 }
 
+#define APPEND_COUNT 1000u
+
+static bool appends_data(uint64_t block)
+{
+	return block % THREAD_COUNT >= THREAD_COUNT / 2;
+}
+
 /*
- * Two append data, two append zeros, all to places of their own: a zeroing that
- * sets the length must not cut off what was appended meanwhile.
+ * Side by side, two append zeros and two append data behind these: a zeroing
+ * that sets the length must not cut off what is being appended meanwhile.
  */
 static void *append_lane(void *arg)
 {
 	struct lane *lane = arg;
 	struct storage *s = &lane->f->base;
 	uint8_t block[512];
+	void *text = NULL;
 
 	memset(block, 0x77, sizeof(block));
-	for (uint64_t i = lane->number; i < 2000; i += THREAD_COUNT) {
-		int ret = lane->number % 2
-				  ? storage_zero(s, i * 512, 512, 0)
-				  : storage_write(s, block, 512, i * 512);
+	for (uint64_t i = lane->number; i < APPEND_COUNT; i += THREAD_COUNT) {
+		int ret;
 
+		/* A thread that fails must not leave the others waiting. */
+		pthread_barrier_wait(lane->round);
+		if (appends_data(i)) {
+			ret = storage_write(s, block, 512, i * 512);
+		} else {
+			usleep(50);
+			ret = storage_zero(s, i * 512, 512, 0);
+		}
 		if (ret)
-			return complaint("append failed");
+			text = complaint("append failed");
 	}
-	return NULL;
+	return text;
 }
 
 static void appending_threads_cut_nothing_off(void **state)
 {
 	struct lane lane[THREAD_COUNT];
 	void *args[THREAD_COUNT];
+	pthread_barrier_t round;
 
 	(void)state;
+	assert_int_equal(pthread_barrier_init(&round, NULL, THREAD_COUNT), 0);
 	for (uint32_t align = 1; align <= 512; align *= 512) {
 		struct fake *f = new_fake(&full_ops, 0, align);
 
+		f->dawdle = true;
 		for (unsigned i = 0; i < THREAD_COUNT; i++) {
-			lane[i] = (struct lane){.f = f, .number = i};
+			lane[i] = (struct lane){
+				.f = f, .round = &round, .number = i};
 			args[i] = &lane[i];
 		}
 		run_threads(append_lane, args);
-		assert_int_equal(f->len, 2000 * 512);
-		assert_int_equal(storage_size(&f->base), 2000 * 512);
-		for (unsigned i = 0; i < 2000 * 512; i++)
-			assert_int_equal(f->bytes[i], i / 512 % 2 ? 0 : 0x77);
+		assert_int_equal(f->len, APPEND_COUNT * 512);
+		assert_int_equal(storage_size(&f->base), APPEND_COUNT * 512);
+		for (unsigned i = 0; i < APPEND_COUNT * 512; i++)
+			assert_int_equal(f->bytes[i],
+					 appends_data(i / 512) ? 0x77 : 0);
 		storage_close(&f->base);
 	}
+	pthread_barrier_destroy(&round);
 }
 
 int main(void)
@@ -779,6 +824,7 @@ int main(void)
 		cmocka_unit_test(syncs_can_be_off_or_not_offered),
 		cmocka_unit_test(syncs_are_shared_and_one_at_a_time),
 		cmocka_unit_test(zeroing_prefers_what_the_store_offers),
+		cmocka_unit_test(zeroing_up_to_an_odd_end_writes_nothing),
 		cmocka_unit_test(zeroing_falls_back_to_writing),
 		cmocka_unit_test(zeroing_past_the_end_writes_no_data),
 		cmocka_unit_test(a_bare_store_is_enough),
