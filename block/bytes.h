@@ -16,22 +16,22 @@
 #include <stdint.h>
 #include <string.h>
 
-#define BYTES_DEFINE(order, bits)                                              \
-	typedef struct {                                                       \
-		uint8_t byte[(bits) / 8];                                      \
-	} order##bits##_t;                                                     \
-	static inline uint##bits##_t order##bits##_get(order##bits##_t v)      \
-	{                                                                      \
-		uint##bits##_t raw;                                            \
-		memcpy(&raw, v.byte, sizeof(raw));                             \
-		return order##bits##toh(raw);                                  \
-	}                                                                      \
-	static inline order##bits##_t order##bits##_make(uint##bits##_t v)     \
-	{                                                                      \
-		order##bits##_t out;                                           \
-		uint##bits##_t raw = hto##order##bits(v);                      \
-		memcpy(out.byte, &raw, sizeof(raw));                           \
-		return out;                                                    \
+#define BYTES_DEFINE(order, bits)                                          \
+	typedef struct {                                                   \
+		uint8_t byte[(bits) / 8];                                  \
+	} order##bits##_t;                                                 \
+	static inline uint##bits##_t order##bits##_get(order##bits##_t v)  \
+	{                                                                  \
+		uint##bits##_t raw;                                        \
+		memcpy(&raw, v.byte, sizeof(raw));                         \
+		return order##bits##toh(raw);                              \
+	}                                                                  \
+	static inline order##bits##_t order##bits##_make(uint##bits##_t v) \
+	{                                                                  \
+		order##bits##_t out;                                       \
+		uint##bits##_t raw = hto##order##bits(v);                  \
+		memcpy(out.byte, &raw, sizeof(raw));                       \
+		return out;                                                \
 	}
 
 BYTES_DEFINE(be, 16)

@@ -23,7 +23,7 @@
 #define ERROR_MESSAGE_MAX 2048
 
 struct error {
-	int code;         /* positive errno, 0 while unset */
+	int code;	  /* positive errno, 0 while unset */
 	const char *file; /* where it was set: source file and line */
 	int line;
 	char message[ERROR_MESSAGE_MAX]; /* cut at its end if too long */
@@ -34,11 +34,11 @@ struct error {
  *	return error_set(err, EINVAL, "cluster size %u ...", size);
  * `code` is a positive errno.
  */
-#define error_set(err, code, ...)                                              \
+#define error_set(err, code, ...) \
 	error_set_at((err), (code), __FILE__, __LINE__, __VA_ARGS__)
 
 /* The same, and ": " with the system's text of `code` behind the message. */
-#define error_set_errno(err, code, ...)                                        \
+#define error_set_errno(err, code, ...) \
 	error_set_errno_at((err), (code), __FILE__, __LINE__, __VA_ARGS__)
 
 int error_set_at(struct error *err, int code, const char *file, int line,

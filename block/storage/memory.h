@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Storage in memory: for tests and fuzz targets, and for small generated data. */
+/* Storage in memory: for tests and fuzz targets, and for small generated data.
+ */
 #ifndef PLATTER_BLOCK_STORAGE_MEMORY_H
 #define PLATTER_BLOCK_STORAGE_MEMORY_H
 
