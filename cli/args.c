@@ -36,8 +36,7 @@ struct getopt_table {
 
 static bool takes_value(enum arg_kind kind)
 {
-	return kind != ARG_FLAG && kind != ARG_PROGRESS &&
-	       kind != ARG_OPTIONAL;
+	return kind != ARG_FLAG && kind != ARG_PROGRESS && kind != ARG_OPTIONAL;
 }
 
 static int value_mode(enum arg_kind kind)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/bytes.h"
 #include "block/error.h"
 #include "block/image.h"
 #include "block/jobs/compare.h"
@@ -46,11 +47,23 @@ static int report_failure(const struct compare_result *result,
 	return EXIT_DIFFERENT;
 }
 
-static void print_answer(const struct compare_result *result)
+/* Other sizes matter, and are told, once the common part is the same. */
+static bool reached_tail(const struct compare_args *args,
+			 const struct compare_result *result)
+{
+	if (!result->size_differs || result->kind == COMPARE_SIZE)
+		return false;
+	return result->kind == COMPARE_IDENTICAL ||
+	       result->offset >=
+		       min_u64(args->a->size_bytes, args->b->size_bytes);
+}
+
+static void print_answer(const struct compare_args *args,
+			 const struct compare_result *result)
 {
 	unsigned long long offset = result->offset;
 
-	if (result->size_differs && result->kind != COMPARE_SIZE)
+	if (reached_tail(args, result))
 		puts("Warning: Image size mismatch!");
 	switch (result->kind) {
 	case COMPARE_IDENTICAL:
@@ -90,7 +103,7 @@ static int compare_open(struct image *a, struct image *b,
 	if (rc < 0)
 		return report_failure(&result, &err);
 	if (!request->quiet)
-		print_answer(&result);
+		print_answer(&args, &result);
 	return result.kind == COMPARE_IDENTICAL ? EXIT_SAME : EXIT_DIFFERENT;
 }
 

@@ -110,19 +110,6 @@ static int set_options(struct create_plan *plan,
 	return rc < 0 ? rc : set_backing(plan, request, err);
 }
 
-/* The message without "Could not open 'PATH': " in front of it. */
-static const char *bare_message(const struct error *err, const char *path)
-{
-	static const char lead[] = "Could not open '";
-	const char *text = err->message;
-	size_t skip = sizeof(lead) - 1 + strlen(path) + strlen("': ");
-
-	if (strlen(text) > skip && !strncmp(text, lead, sizeof(lead) - 1) &&
-	    !strncmp(text + sizeof(lead) - 1, path, strlen(path)))
-		return text + skip;
-	return text;
-}
-
 /* Opens the backing file as the new image will. */
 static int open_backing(const struct command_context *ctx, const char *image,
 			const char *name, const char *format,
@@ -146,7 +133,7 @@ static int open_backing(const struct command_context *ctx, const char *image,
 	if (rc < 0) {
 		error_default(&inner, rc, "backing file");
 		error_set(err, inner.code, "%s\nCould not open backing image.",
-			  bare_message(&inner, path ? path : ""));
+			  inner.message);
 	}
 	image_spec_release(&spec);
 	free(path);

@@ -60,17 +60,19 @@ static void flush_buffer(struct output_buffer *out)
 	out->used = 0;
 }
 
-/*
- * Does the run take space? A hole in a raw file does not; a hole below a format
- * that has the run allocated counts as data, as it does for qemu-img.
+/* A hole in the store below a run that the format has allocated. */
+static bool is_hole_in_data(const struct mapping *m)
+{
+	return m->kind == MAPPING_ZERO && (m->flags & MAPPING_HAS_HOST) &&
+	       !(m->flags & MAPPING_EXPLICIT) &&
+	       !(m->layer->driver->caps & FORMAT_NO_METADATA);
+}
+
+/* A hole in a raw file does not take space; one in a cluster is told as data.
  */
 static bool takes_space(const struct mapping *m)
 {
-	if (m->kind != MAPPING_ZERO)
-		return true;
-	return (m->flags & MAPPING_HAS_HOST) &&
-	       !(m->flags & MAPPING_EXPLICIT) &&
-	       !(m->layer->driver->caps & FORMAT_NO_METADATA);
+	return m->kind != MAPPING_ZERO || is_hole_in_data(m);
 }
 
 static bool has_plain_offset(const struct mapping *m)
@@ -78,6 +80,58 @@ static bool has_plain_offset(const struct mapping *m)
 	if (m->flags & MAPPING_CIPHERED)
 		return false;
 	return m->kind == MAPPING_DATA || (m->flags & MAPPING_HAS_HOST);
+}
+
+/* The runs of an image as they are printed: as long as they can be. */
+struct run_reader {
+	struct image_walk walk;
+	struct mapping ahead;
+	bool has_ahead;
+};
+
+static bool is_continued_by(const struct mapping *m, const struct mapping *next)
+{
+	if (m->kind != next->kind || m->depth != next->depth ||
+	    m->flags != next->flags || takes_space(m) != takes_space(next))
+		return false;
+	return !has_plain_offset(m) || (m->storage == next->storage &&
+					m->host_off + m->len == next->host_off);
+}
+
+/* Holes that are smaller than a cluster are part of its data. */
+static int read_piece(struct run_reader *reader, struct mapping *out)
+{
+	int rc = image_walk_next(&reader->walk, out);
+
+	if (rc == 0 && out->len && is_hole_in_data(out) &&
+	    out->len < out->layer->cluster_size) {
+		out->kind = MAPPING_DATA;
+		out->flags &= ~MAPPING_HAS_HOST;
+	}
+	return rc;
+}
+
+/* out->len is 0 at the end. */
+static int read_run(struct run_reader *reader, struct mapping *out)
+{
+	int rc = 0;
+
+	if (reader->has_ahead)
+		*out = reader->ahead;
+	else
+		rc = read_piece(reader, out);
+	reader->has_ahead = false;
+	while (rc == 0 && out->len) {
+		rc = read_piece(reader, &reader->ahead);
+		if (rc < 0 || !is_continued_by(out, &reader->ahead)) {
+			reader->has_ahead = rc == 0;
+			break;
+		}
+		if (!reader->ahead.len)
+			break;
+		out->len += reader->ahead.len;
+	}
+	return rc;
 }
 
 static void put_json_run(struct output_buffer *out, const struct mapping *m)
@@ -104,7 +158,7 @@ static void put_json_run(struct output_buffer *out, const struct mapping *m)
 }
 
 /* The list is never empty: a disk without bytes is one run without length. */
-static int print_json(struct image_walk *walk, uint64_t start)
+static int print_json(struct run_reader *reader, uint64_t start)
 {
 	struct output_buffer *out = malloc(sizeof(*out));
 	struct mapping m;
@@ -115,7 +169,7 @@ static int print_json(struct image_walk *walk, uint64_t start)
 		return -ENOMEM;
 	out->used = 0;
 	PUT(out, "[");
-	while ((rc = image_walk_next(walk, &m)) == 0 && m.len) {
+	while ((rc = read_run(reader, &m)) == 0 && m.len) {
 		if (count++)
 			PUT(out, ",\n");
 		put_json_run(out, &m);
@@ -151,13 +205,13 @@ static bool print_human_run(const struct mapping *m)
 	return true;
 }
 
-static int print_human(struct image_walk *walk)
+static int print_human(struct run_reader *reader)
 {
 	struct mapping m;
 	int rc;
 
 	printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
-	while ((rc = image_walk_next(walk, &m)) == 0 && m.len)
+	while ((rc = read_run(reader, &m)) == 0 && m.len)
 		if (!print_human_run(&m))
 			return 1;
 	return rc;
@@ -167,13 +221,13 @@ static int map_range(struct image *img, uint64_t start,
 		     const struct arg_size *max_len, bool json)
 {
 	uint64_t len = start < img->size_bytes ? img->size_bytes - start : 0;
-	struct image_walk walk;
+	struct run_reader reader = {.has_ahead = false};
 	int rc;
 
 	if (max_len->given)
 		len = min_u64(len, max_len->bytes);
-	image_walk_start(&walk, img, len ? start : 0, len, 0);
-	rc = json ? print_json(&walk, start) : print_human(&walk);
+	image_walk_start(&reader.walk, img, len ? start : 0, len, 0);
+	rc = json ? print_json(&reader, start) : print_human(&reader);
 	if (rc < 0)
 		message_error("Failed to read image metadata: %s",
 			      strerror(-rc));

@@ -70,6 +70,21 @@ static uint64_t target_size(const struct resize_request *request,
 	}
 }
 
+static bool fits_format(const struct resize_request *request,
+			const struct format_driver *driver, uint64_t new_size)
+{
+	if (request->prealloc == PREALLOC_METADATA &&
+	    (driver->caps & FORMAT_NO_METADATA)) {
+		message_error("Unsupported preallocation mode: metadata");
+		return false;
+	}
+	if ((driver->caps & FORMAT_SIZE_IN_512) && new_size % 512) {
+		message_error("The new size must be a multiple of 512");
+		return false;
+	}
+	return true;
+}
+
 static bool size_is_sane(const struct resize_request *request,
 			 uint64_t old_size, uint64_t new_size)
 {
@@ -99,7 +114,8 @@ static bool resize(struct image *img, const struct resize_request *request)
 	uint64_t new_size = target_size(request, img->size_bytes);
 	struct error err = {0};
 
-	if (!size_is_sane(request, img->size_bytes, new_size))
+	if (!size_is_sane(request, img->size_bytes, new_size) ||
+	    !fits_format(request, img->driver, new_size))
 		return false;
 	if (image_resize(img, new_size, request->prealloc, request->shrink,
 			 &err) < 0) {
