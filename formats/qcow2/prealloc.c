@@ -256,15 +256,13 @@ static int preallocate_run(struct image *img, uint64_t guest_off, uint64_t len,
 	return 0;
 }
 
-int qcow2_preallocate(struct image *img, uint64_t guest_off, uint64_t len,
+int qcow2_preallocate(struct image *img, uint64_t guest_off, uint64_t guest_end,
 		      enum prealloc_mode mode, struct progress *progress,
 		      struct error *err)
 {
-	uint64_t end = guest_off + len;
-
 	assert(mode != PREALLOC_OFF);
-	while (guest_off < end) {
-		uint64_t step = min_u64(end - guest_off, STEP_BYTES);
+	while (guest_off < guest_end) {
+		uint64_t step = min_u64(guest_end - guest_off, STEP_BYTES);
 		struct mapping m;
 		int ret = qcow2_map(img, guest_off, step, &m);
 

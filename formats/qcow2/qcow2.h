@@ -241,11 +241,11 @@ int qcow2_resize(struct image *img, uint64_t new_size, enum prealloc_mode mode,
 extern const struct option_def qcow2_create_options[];
 int qcow2_create(const struct create_args *args, struct error *err);
 /*
- * Gives every cluster of the range that has none a place with zeros in it. For
- * an image that nobody else uses; grown to its new size, not flushed.
- * `mode` is not PREALLOC_OFF; `progress` may be NULL.
+ * Gives every cluster of [guest_off, guest_end) that has none a place with zeros
+ * in it. For an image that nobody else uses, after img->size_bytes was set; not
+ * flushed. `mode` is not PREALLOC_OFF; `progress` may be NULL.
  */
-int qcow2_preallocate(struct image *img, uint64_t guest_off, uint64_t len,
+int qcow2_preallocate(struct image *img, uint64_t guest_off, uint64_t guest_end,
 		      enum prealloc_mode mode, struct progress *progress,
 		      struct error *err);
 int qcow2_measure(const struct options *opts, struct image *source,
