@@ -226,6 +226,32 @@ struct qcheck_walk {
 
 int qcheck_walk(struct qcheck_walk *w);
 
+/*
+ * How many entries, the first included, continue it one cluster further each,
+ * flags alike.
+ */
+static inline size_t qcheck_run_length(const be64_t *entries, size_t count,
+				       uint64_t step)
+{
+	uint64_t first = be64_get(entries[0]);
+	size_t n = 1;
+
+	if (count < 2 || be64_get(entries[1]) != first + step)
+		return 1;
+	/* Eight at a time: one branch for all of them. */
+	for (; n + 8 <= count; n += 8) {
+		uint64_t diff = 0;
+
+		for (size_t k = n; k < n + 8; k++)
+			diff |= be64_get(entries[k]) ^ (first + k * step);
+		if (diff)
+			break;
+	}
+	while (n < count && be64_get(entries[n]) == first + n * step)
+		n++;
+	return n;
+}
+
 /* ---- check-count.c ---- */
 
 /* Adds references to the clusters of a run that lie in the slice. */
@@ -265,6 +291,16 @@ static inline bool qcheck_stored_is_one(const struct qcheck_slice *s,
 	uint64_t k = cluster - s->first;
 
 	return ((const uint8_t *)s->counts)[k >> 3] >> (k & 7) & 1;
+}
+
+/* The bits of 64 clusters, the k-th of the slice first; k a multiple of 64. */
+static inline uint64_t qcheck_ones_word(const struct qcheck_slice *s,
+					uint64_t k)
+{
+	uint64_t word;
+
+	memcpy(&word, (const uint8_t *)s->counts + k / 8, sizeof(word));
+	return le64toh(word);
 }
 
 /* ---- check-copied.c ---- */
