@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Crash test of the qcow2 driver: random guest operations are logged at the
+ * storage; for every stretch between two syncs crash states are made (subsets,
+ * torn writes), and each must open, check without corruption, and hold in every
+ * sector what the oracle allows. Some are opened for writing and used on, which
+ * finds damage that shows late.
+ *
+ *	crash_qcow2 [--short] [--seed N] [--states N] [--geometry NAME]
+ *
+ * A failure prints the geometry and seed that show it again.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/bytes.h"
+#include "block/image.h"
+#include "block/storage/memory.h"
+#include "tests/support/log-storage.h"
+#include "tests/support/workload.h"
+
+#define STEPS_PER_RUN	  120
+#define SUBSETS_ALL_BELOW 6 /* so many pending writes: every subset */
+#define SAMPLES		  20
+#define DEEP_EVERY	  16 /* states that are written to as well */
+
+enum event_kind { EVENT_BEGUN, EVENT_FLUSHED };
+
+struct event {
+	size_t log_pos; /* it happened before this entry of the log */
+	enum event_kind kind;
+	struct workload_op op;
+};
+
+struct run {
+	const struct workload_geometry *geometry;
+	uint64_t seed, random;
+	struct flat_disk start; /* the fresh image */
+	struct storage_log log;
+	struct event events[STEPS_PER_RUN * 2 + 8];
+	size_t event_count;
+
+	/* replay */
+	struct disk_oracle oracle;
+	struct flat_disk durable, state;
+	const struct log_entry *pending[4096];
+	size_t pending_count;
+	uint64_t states, failures;
+};
+
+static void fail(struct run *run, const char *what, const char *why)
+{
+	run->failures++;
+	if (run->failures <= 3)
+		fprintf(stderr, "geometry %s seed %" PRIu64 ": %s: %s\n",
+			run->geometry->name, run->seed, what, why);
+}
+
+static void add_event(struct run *run, enum event_kind kind,
+		      const struct workload_op *op)
+{
+	run->events[run->event_count++] =
+		(struct event){run->log.count, kind, *op};
+}
+
+/* ---- recording ---- */
+
+static void make_start(struct run *run)
+{
+	struct flat_disk empty = {0};
+	struct storage_log log = {0};
+	struct storage *s;
+
+	if (storage_log_new(&s, &log, &empty) < 0 ||
+	    workload_create(s, run->geometry) < 0)
+		abort();
+	storage_close(s);
+	for (size_t i = 0; i < log.count; i++)
+		flat_disk_apply(&run->start, &log.entries[i]);
+	storage_log_release(&log);
+	flat_disk_release(&empty);
+}
+
+static void record(struct run *run)
+{
+	struct disk_oracle oracle;
+	struct storage *s;
+	struct image *img;
+	struct workload_op op;
+
+	if (storage_log_new(&s, &run->log, &run->start) < 0 ||
+	    workload_open(&img, s, run->geometry, true) < 0)
+		abort();
+	disk_oracle_init(&oracle, run->geometry->size_max);
+	for (unsigned i = 0; i < STEPS_PER_RUN; i++) {
+		workload_next(&op, &run->random, &oracle, img, run->geometry);
+		add_event(run, EVENT_BEGUN, &op);
+		workload_begun(&oracle, &op);
+		int ret = workload_do(img, &op);
+
+		if (ret < 0)
+			fail(run, "operation failed without a fault",
+			     strerror(-ret));
+		if (op.kind == WORK_FLUSH) {
+			add_event(run, EVENT_FLUSHED, &op);
+			disk_oracle_flushed(&oracle);
+		}
+	}
+	if (image_close(img) < 0)
+		fail(run, "close failed without a fault", "");
+	add_event(run, EVENT_FLUSHED, &op);
+	disk_oracle_release(&oracle);
+}
+
+/* ---- judging one state ---- */
+
+static struct storage *state_storage(const struct run *run)
+{
+	struct storage *s;
+
+	if (storage_memory_from(&s, "state", run->state.data, run->state.size) <
+	    0)
+		abort();
+	return s;
+}
+
+static bool counts_may_lag(const struct run *run)
+{
+	/* The dirty bit: counts are made good when it is opened for writing */
+	return strstr(run->geometry->create, "lazy") &&
+	       (run->state.data[79] & 1);
+}
+
+/* Opens the state for writing, goes on working, and looks again. */
+static void judge_deep(struct run *run)
+{
+	struct disk_oracle oracle;
+	struct storage_log log = {0};
+	struct flat_disk after = {0};
+	struct storage *s;
+	struct image *img;
+	char why[300] = "";
+
+	if (storage_log_new(&s, &log, &run->state) < 0)
+		abort();
+	if (workload_open(&img, s, run->geometry, true) < 0) {
+		fail(run, "state does not open for writing", "");
+		storage_log_release(&log);
+		return;
+	}
+	disk_oracle_copy(&oracle, &run->oracle);
+	/* What it reads as now is what it is from here on. */
+	uint8_t *disk = calloc(1, run->geometry->size_max);
+	uint64_t size = img->size_bytes;
+
+	if (!disk)
+		abort();
+	if (workload_judge(img, &oracle, disk, why, sizeof(why)) < 0)
+		fail(run, "reopened state", why);
+	disk_oracle_adopt(&oracle, disk, size);
+	free(disk);
+	for (unsigned i = 0; i < 20; i++) {
+		struct workload_op op;
+
+		do {
+			workload_next(&op, &run->random, &oracle, img,
+				      run->geometry);
+		} while (op.kind == WORK_RESIZE);
+		workload_begun(&oracle, &op);
+		if (workload_do(img, &op) < 0)
+			fail(run, "operation after the crash failed", "");
+	}
+	if (workload_judge(img, &oracle, NULL, why, sizeof(why)) < 0)
+		fail(run, "after 20 operations", why);
+	if (image_close(img) < 0)
+		fail(run, "close after the crash failed", "");
+	flat_disk_copy(&after, &run->state);
+	for (size_t i = 0; i < log.count; i++)
+		flat_disk_apply(&after, &log.entries[i]);
+	if (storage_memory_from(&s, "after", after.data, after.size) < 0)
+		abort();
+	if (workload_check(s, why, sizeof(why)) < 0)
+		fail(run, "after 20 operations", why);
+	flat_disk_release(&after);
+	storage_log_release(&log);
+	disk_oracle_release(&oracle);
+}
+
+static void judge(struct run *run)
+{
+	char why[300] = "";
+	struct image *img;
+
+	run->states++;
+	if (workload_open(&img, state_storage(run), run->geometry, false) < 0) {
+		fail(run, "state does not open", "");
+		return;
+	}
+	if (workload_judge(img, &run->oracle, NULL, why, sizeof(why)) < 0)
+		fail(run, "state", why);
+	image_close(img);
+	if (!counts_may_lag(run) &&
+	    workload_check(state_storage(run), why, sizeof(why)) < 0)
+		fail(run, "state", why);
+	if (run->states % DEEP_EVERY == 0)
+		judge_deep(run);
+}
+
+/* ---- making states ---- */
+
+static void start_state(struct run *run)
+{
+	flat_disk_copy(&run->state, &run->durable);
+}
+
+static void subset_state(struct run *run, uint64_t mask)
+{
+	start_state(run);
+	for (size_t i = 0; i < run->pending_count; i++) {
+		if (mask >> i & 1)
+			flat_disk_apply(&run->state, run->pending[i]);
+	}
+	judge(run);
+}
+
+/* Everything but `skip`, up to and without `end`. */
+static void prefix_state(struct run *run, size_t end, size_t skip)
+{
+	start_state(run);
+	for (size_t i = 0; i < end; i++) {
+		if (i != skip)
+			flat_disk_apply(&run->state, run->pending[i]);
+	}
+	judge(run);
+}
+
+static void random_state(struct run *run)
+{
+	start_state(run);
+	for (size_t i = 0; i < run->pending_count; i++) {
+		if (workload_random(&run->random) & 1)
+			flat_disk_apply(&run->state, run->pending[i]);
+	}
+	judge(run);
+}
+
+/* Random ones reach the disk, each of them torn in some way. */
+static void torn_state(struct run *run)
+{
+	start_state(run);
+	for (size_t i = 0; i < run->pending_count; i++) {
+		uint64_t dice = workload_random(&run->random);
+
+		if (dice % 3 == 0)
+			continue;
+		flat_disk_apply_torn(&run->state, run->pending[i],
+				     dice % 3 == 1
+					     ? UINT64_MAX
+					     : workload_random(&run->random));
+	}
+	judge(run);
+}
+
+static void epoch_states(struct run *run)
+{
+	size_t n = run->pending_count;
+
+	if (n <= SUBSETS_ALL_BELOW) {
+		for (uint64_t mask = 0; mask < 1ull << n; mask++)
+			subset_state(run, mask);
+	} else {
+		for (unsigned i = 0; i < SAMPLES; i++) {
+			prefix_state(run,
+				     workload_random(&run->random) % (n + 1),
+				     SIZE_MAX);
+			prefix_state(run, n, workload_random(&run->random) % n);
+			random_state(run);
+		}
+	}
+	for (unsigned i = 0; n && i < SAMPLES / 2; i++)
+		torn_state(run);
+}
+
+static void replay_events(struct run *run, size_t *next, size_t log_pos)
+{
+	while (*next < run->event_count &&
+	       run->events[*next].log_pos <= log_pos) {
+		const struct event *e = &run->events[(*next)++];
+
+		if (e->kind == EVENT_FLUSHED)
+			disk_oracle_flushed(&run->oracle);
+		else
+			workload_begun(&run->oracle, &e->op);
+	}
+}
+
+static void replay(struct run *run)
+{
+	size_t next_event = 0;
+
+	disk_oracle_init(&run->oracle, run->geometry->size_max);
+	flat_disk_copy(&run->durable, &run->start);
+	for (size_t i = 0; i < run->log.count; i++) {
+		const struct log_entry *e = &run->log.entries[i];
+
+		replay_events(run, &next_event, i);
+		if (e->kind != LOG_SYNC) {
+			if (run->pending_count < 4096)
+				run->pending[run->pending_count++] = e;
+			continue;
+		}
+		epoch_states(run);
+		for (size_t k = 0; k < run->pending_count; k++)
+			flat_disk_apply(&run->durable, run->pending[k]);
+		run->pending_count = 0;
+	}
+	disk_oracle_release(&run->oracle);
+}
+
+static void run_one(const struct workload_geometry *geometry, uint64_t seed,
+		    uint64_t *states, uint64_t *failures)
+{
+	struct run *run = calloc(1, sizeof(*run));
+
+	if (!run)
+		abort();
+	run->geometry = geometry;
+	run->seed = run->random = seed;
+	make_start(run);
+	record(run);
+	replay(run);
+	*states += run->states;
+	*failures += run->failures;
+	storage_log_release(&run->log);
+	flat_disk_release(&run->start);
+	flat_disk_release(&run->durable);
+	flat_disk_release(&run->state);
+	free(run);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 1, states = 0, failures = 0, passed = 0, failed = 0;
+	uint64_t want = 200000;
+	const char *only = NULL;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--short"))
+			want = 8000;
+		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
+			seed = strtoull(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--states") && i + 1 < argc)
+			want = strtoull(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--geometry") && i + 1 < argc)
+			only = argv[++i];
+	}
+	for (; states < want; seed++) {
+		for (unsigned g = 0; g < workload_geometry_count; g++) {
+			const struct workload_geometry *geometry =
+				&workload_geometries[g];
+			uint64_t before = failures;
+
+			if (only && strcmp(only, geometry->name) != 0)
+				continue;
+			run_one(geometry, seed, &states, &failures);
+			if (failures == before)
+				passed++;
+			else
+				failed++;
+		}
+	}
+	printf("crash_qcow2: %" PRIu64 " crash states, %" PRIu64
+	       " violations\n",
+	       states, failures);
+	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
+	return failed ? 1 : 0;
+}

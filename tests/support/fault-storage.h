@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A storage that fails on purpose: the nth call of any of its operations, once
+ * or from then on, in front of another storage.
+ */
+#ifndef PLATTER_TESTS_SUPPORT_FAULT_STORAGE_H
+#define PLATTER_TESTS_SUPPORT_FAULT_STORAGE_H
+
+#include "block/storage.h"
+
+struct fault_plan {
+	uint64_t nth;  /* call that fails, from 1; 0: none */
+	bool for_ever; /* and all that follow it */
+	int code;      /* positive errno */
+	/* out */
+	uint64_t calls;
+	bool fired;
+};
+
+/* Takes over `base`; the plan is the caller's and outlives the storage. */
+int storage_fault_new(struct storage **out, struct storage *base,
+		      struct fault_plan *plan);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A storage that keeps a log of everything that changes it, and the making of
+ * crash states from such a log: what a disk may hold when the power goes.
+ *
+ * Durable is what came before the last sync that succeeded. Of what came after,
+ * any part may have reached the disk, each write torn at sector borders.
+ */
+#ifndef PLATTER_TESTS_SUPPORT_LOG_STORAGE_H
+#define PLATTER_TESTS_SUPPORT_LOG_STORAGE_H
+
+#include "block/storage.h"
+
+enum log_kind { LOG_WRITE, LOG_ZERO, LOG_DISCARD, LOG_RESIZE, LOG_SYNC };
+
+struct log_entry {
+	enum log_kind kind;
+	uint64_t off, len; /* LOG_RESIZE: len is the new size */
+	uint8_t *data;	   /* LOG_WRITE */
+};
+
+struct storage_log {
+	struct log_entry *entries;
+	size_t count, capacity;
+};
+
+/* A flat image in memory. */
+struct flat_disk {
+	uint8_t *data;
+	uint64_t size, capacity;
+};
+
+/* `log` is the caller's and outlives the storage. Starts as a copy of `base`.
+ */
+int storage_log_new(struct storage **out, struct storage_log *log,
+		    const struct flat_disk *base);
+void storage_log_release(struct storage_log *log);
+
+void flat_disk_copy(struct flat_disk *dst, const struct flat_disk *src);
+void flat_disk_release(struct flat_disk *disk);
+/* The whole entry. */
+void flat_disk_apply(struct flat_disk *disk, const struct log_entry *e);
+/* Only those sectors of a write or zero for which the mask has a bit. */
+void flat_disk_apply_torn(struct flat_disk *disk, const struct log_entry *e,
+			  uint64_t mask);
+
+#endif
