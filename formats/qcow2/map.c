@@ -29,6 +29,8 @@ static uint64_t empty_span(const struct qcow2 *q, uint64_t guest_off,
 
 	while (end <= last && !(q->l1[end] & QCOW2_OFFSET_MASK))
 		end++;
+	if (end == idx)
+		return 0;
 	if (end > last)
 		return len;
 	return (end << l1_span_bits(q)) - guest_off;

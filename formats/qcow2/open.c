@@ -161,8 +161,29 @@ static int check_reftable(const struct qcow2 *q, struct error *err)
 	return 0;
 }
 
+/*
+ * Notes that the cluster holds a table. Two pointers to one table would let a
+ * change of one guest range change another: such an image is not written.
+ */
+static int note_table(struct qcow2 *q, uint64_t table_off, const char *what,
+		      uint64_t idx, struct error *err)
+{
+	uint64_t cluster = qcow2_cluster_index(q, table_off);
+
+	if (qcow2_cluster_set_has(q->metadata, cluster))
+		return error_set(err, ERROR_CORRUPT,
+				 "%s entry %" PRIu64 " points to 0x%" PRIx64
+				 ", which another entry points to already; "
+				 "the image cannot be written (see: check)",
+				 what, idx, table_off);
+	if (qcow2_cluster_set_add(q->metadata, cluster) < 0)
+		return error_set_errno(err, ENOMEM, "Could not note %s entry",
+				       what);
+	return 0;
+}
+
 /* Every L2 table and refcount block that the active image uses. */
-static int collect_metadata(struct qcow2 *q)
+static int collect_metadata(struct qcow2 *q, struct error *err)
 {
 	int ret = 0;
 
@@ -170,14 +191,12 @@ static int collect_metadata(struct qcow2 *q)
 		uint64_t off = q->l1[i] & QCOW2_OFFSET_MASK;
 
 		if (off)
-			ret = qcow2_cluster_set_add(
-				q->metadata, qcow2_cluster_index(q, off));
+			ret = note_table(q, off, "L1 table", i, err);
 	}
 	for (uint64_t i = 0; i < q->reftable_entries && !ret; i++) {
 		if (q->reftable[i])
-			ret = qcow2_cluster_set_add(
-				q->metadata,
-				qcow2_cluster_index(q, q->reftable[i]));
+			ret = note_table(q, q->reftable[i], "Refcount table", i,
+					 err);
 	}
 	return ret;
 }
@@ -204,11 +223,9 @@ static int load_tables(struct qcow2 *q, struct error *err)
 	if (ret < 0)
 		return ret;
 	ret = qcow2_cluster_set_new(&q->metadata);
-	if (!ret)
-		ret = collect_metadata(q);
 	if (ret < 0)
 		return error_set_errno(err, -ret, "Could not note the tables");
-	return 0;
+	return collect_metadata(q, err);
 }
 
 static void drop_tables(struct qcow2 *q)
