@@ -230,6 +230,8 @@ static int write_image(const struct create_plan *plan, const char *path,
 		return rc;
 	rc = create_format(&out, plan->driver, &plan->options, plan->size,
 			   progress, err);
+	if (rc == 0 && progress_cancelled(progress))
+		rc = error_set(err, ECANCELED, "Cancelled");
 	if (rc == 0) {
 		rc = storage_sync(out.storage);
 		if (rc < 0)
