@@ -116,6 +116,13 @@ int image_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	       unsigned flags);
 /* Advisory, rounded inwards to whole clusters. */
 int image_discard(struct image *img, uint64_t guest_off, uint64_t len);
+/*
+ * One whole cluster (the last may be cut by the end of the disk), compressed if
+ * that makes it smaller. -EOPNOTSUPP: the format has no such clusters; -EEXIST:
+ * the cluster holds data already. `level` as in struct codec_params.
+ */
+int image_write_packed(struct image *img, const void *buf, size_t len,
+		       uint64_t guest_off, int level);
 /* Durable on return. */
 int image_flush(struct image *img);
 
