@@ -21,6 +21,11 @@ static int check_resize(const struct image *img, uint64_t new_size,
 				 "The new size %" PRIu64
 				 " is larger than the maximum %" PRIu64,
 				 new_size, IMAGE_SIZE_MAX);
+	/* A format without metadata has a file of any length instead. */
+	if ((img->driver->caps & FORMAT_SIZE_IN_512) &&
+	    !(img->driver->caps & FORMAT_NO_METADATA) && new_size % 512)
+		return error_set(err, EINVAL,
+				 "The new size must be a multiple of 512");
 	if (new_size < img->size_bytes && !may_shrink)
 		return error_set(err, EINVAL,
 				 "Shrinking from %" PRIu64 " to %" PRIu64

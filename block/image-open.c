@@ -163,6 +163,10 @@ static int open_top(struct image **out, const struct image_open_args *args,
 	struct storage *file;
 	int ret;
 
+	if ((args->flags & IMAGE_WRITE) && (args->flags & IMAGE_FORCE_SHARE))
+		return error_set(err, EINVAL,
+				 "force-share=on can only be used with "
+				 "read-only images");
 	if (spec->format) {
 		driver = format_find(spec->format);
 		if (!driver)

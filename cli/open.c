@@ -10,7 +10,7 @@
 #include "cli/command.h"
 #include "cli/message.h"
 
-static void warn_of_guess(const char *name)
+void open_warn_of_guess(const char *name)
 {
 	fflush(stdout);
 	fprintf(stderr,
@@ -65,7 +65,7 @@ struct image *open_image(const struct command_context *ctx,
 		message_error("%s", err.message);
 		img = NULL;
 	} else if ((args.flags & IMAGE_WRITE) && img->format_guessed) {
-		warn_of_guess(request->name);
+		open_warn_of_guess(request->name);
 	}
 	image_spec_release(&spec);
 	return img;
@@ -76,6 +76,28 @@ bool open_cache_mode(const char *word, const char *what, enum cache_mode *out)
 	if (!word || cache_mode_parse(word, out) == 0)
 		return true;
 	message_error("Invalid %s: %s", what, word);
+	return false;
+}
+
+bool open_prealloc_mode(const char *word, enum prealloc_mode *out)
+{
+	static const char *const words[] = {
+		[PREALLOC_OFF] = "off",
+		[PREALLOC_METADATA] = "metadata",
+		[PREALLOC_FALLOC] = "falloc",
+		[PREALLOC_FULL] = "full",
+	};
+
+	*out = PREALLOC_OFF;
+	if (!word)
+		return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (!strcmp(word, words[i])) {
+			*out = (enum prealloc_mode)i;
+			return true;
+		}
+	}
+	message_error("Invalid preallocation mode '%s'", word);
 	return false;
 }
 

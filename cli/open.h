@@ -35,6 +35,12 @@ bool open_spec(struct image_spec *out, const struct open_request *request);
  */
 bool open_cache_mode(const char *word, const char *what, enum cache_mode *out);
 
+/* A word of --preallocation; NULL is off. False after a message. */
+bool open_prealloc_mode(const char *word, enum prealloc_mode *out);
+
+/* The warning that open_image() gives of a format that was guessed raw. */
+void open_warn_of_guess(const char *name);
+
 /* Closes; false after a message if what was written may not be durable. */
 bool open_close(struct image *img);
 

@@ -21,28 +21,6 @@ struct resize_request {
 	uint64_t bytes;
 };
 
-static bool parse_prealloc(const char *word, enum prealloc_mode *out)
-{
-	static const char *const words[] = {
-		[PREALLOC_OFF] = "off",
-		[PREALLOC_METADATA] = "metadata",
-		[PREALLOC_FALLOC] = "falloc",
-		[PREALLOC_FULL] = "full",
-	};
-
-	*out = PREALLOC_OFF;
-	if (!word)
-		return true;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (!strcmp(word, words[i])) {
-			*out = (enum prealloc_mode)i;
-			return true;
-		}
-	}
-	message_error("Invalid preallocation mode '%s'", word);
-	return false;
-}
-
 static bool parse_size(struct resize_request *request, const char *text)
 {
 	request->sign = 0;
@@ -71,15 +49,11 @@ static uint64_t target_size(const struct resize_request *request,
 }
 
 static bool fits_format(const struct resize_request *request,
-			const struct format_driver *driver, uint64_t new_size)
+			const struct format_driver *driver)
 {
 	if (request->prealloc == PREALLOC_METADATA &&
 	    (driver->caps & FORMAT_NO_METADATA)) {
 		message_error("Unsupported preallocation mode: metadata");
-		return false;
-	}
-	if ((driver->caps & FORMAT_SIZE_IN_512) && new_size % 512) {
-		message_error("The new size must be a multiple of 512");
 		return false;
 	}
 	return true;
@@ -115,7 +89,7 @@ static bool resize(struct image *img, const struct resize_request *request)
 	struct error err = {0};
 
 	if (!size_is_sane(request, img->size_bytes, new_size) ||
-	    !fits_format(request, img->driver, new_size))
+	    !fits_format(request, img->driver))
 		return false;
 	if (image_resize(img, new_size, request->prealloc, request->shrink,
 			 &err) < 0) {
@@ -183,7 +157,7 @@ int command_resize(struct command_context *ctx, int argc, char **argv)
 	if (args.count + (size != NULL) != 2)
 		return message_usage("Expecting image file name and size");
 	image->name = args.operands[0];
-	if (!parse_prealloc(request.prealloc_word, &request.prealloc) ||
+	if (!open_prealloc_mode(request.prealloc_word, &request.prealloc) ||
 	    !parse_size(&request, size ? size : args.operands[1]))
 		return 1;
 	return run(ctx, &request);

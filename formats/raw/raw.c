@@ -146,8 +146,9 @@ static int raw_resize(struct image *img, uint64_t new_size,
 				 "Cannot resize fixed-size raw disks: 'offset' "
 				 "or 'size' was given");
 	ret = storage_resize(img->file, new_size, mode, err);
+	/* As it is found when the file is opened again. */
 	if (!ret)
-		img->size_bytes = new_size;
+		img->size_bytes = align_up(new_size, SECTOR);
 	return ret;
 }
 
