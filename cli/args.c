@@ -127,6 +127,20 @@ static bool append_options(char **joined, const char *text)
 	return true;
 }
 
+static bool append_item(struct arg_list *list, const char *text)
+{
+	const char **longer = reallocarray((void *)list->items, list->count + 1,
+					   sizeof(*longer));
+
+	if (!longer) {
+		message_error("Out of memory");
+		return false;
+	}
+	list->items = longer;
+	list->items[list->count++] = text;
+	return true;
+}
+
 static bool set_output(bool *json, const char *text)
 {
 	if (strcmp(text, "json") && strcmp(text, "human")) {
@@ -190,6 +204,8 @@ static bool set_target(const struct arg_def *def, char *value)
 		return true;
 	case ARG_OPTIONS:
 		return append_options(def->target, value);
+	case ARG_LIST:
+		return append_item(def->target, value);
 	case ARG_SIZE:
 		return set_size(def->target, def->what, value);
 	case ARG_OUTPUT:

@@ -33,6 +33,7 @@ enum arg_kind {
 	ARG_TEXT,     /* const char **: the last one wins; points into argv */
 	ARG_OPTIONAL, /* const char **: "" if given without a value */
 	ARG_OPTIONS,  /* char **: joined by commas, the caller frees it */
+	ARG_LIST,     /* struct arg_list *: all of them; the caller frees it */
 	ARG_SIZE,     /* struct arg_size *: bytes or with a unit */
 	ARG_OUTPUT,   /* bool *: true for json, false for human */
 	ARG_PROGRESS, /* struct progress_wish * */
@@ -51,6 +52,12 @@ struct arg_def {
 	{                                     \
 		0, NULL, ARG_FLAG, NULL, NULL \
 	}
+
+/* `items` is malloc'ed, what it points to is argv's. */
+struct arg_list {
+	const char **items;
+	size_t count;
+};
 
 struct arg_size {
 	bool given;

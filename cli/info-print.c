@@ -142,6 +142,14 @@ static void print_backing(const struct image_info *info)
 		printf("backing file format: %s\n", info->backing_format);
 }
 
+void info_print_specific(const struct image_info *info)
+{
+	if (!info->specific || !json_object_size(info->specific))
+		return;
+	puts("Format specific information:");
+	print_tree(info->specific, 1);
+}
+
 void info_print_human(const struct image_info *info, bool separate)
 {
 	char size[SIZE_TEXT_MAX];
@@ -164,10 +172,7 @@ void info_print_human(const struct image_info *info, bool separate)
 		puts("cleanly shut down: no");
 	print_backing(info);
 	print_snapshots(info);
-	if (info->specific && json_object_size(info->specific)) {
-		puts("Format specific information:");
-		print_tree(info->specific, 1);
-	}
+	info_print_specific(info);
 }
 
 /* ---- JSON ---- */

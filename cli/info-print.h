@@ -11,6 +11,9 @@ struct image_info;
 /* `separate`: a blank line comes first. */
 void info_print_human(const struct image_info *info, bool separate);
 
+/* The format's own facts only; nothing if there are none. */
+void info_print_specific(const struct image_info *info);
+
 /* New reference; NULL without memory. */
 json_t *info_to_json(const struct image_info *info);
 
