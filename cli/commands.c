@@ -10,6 +10,11 @@
 #include "formats/registry.h"
 
 const struct command commands[] = {
+	{"bench", "time reads or writes of an image",
+	 "[-c count] [-d depth] [-f fmt] [--flush-interval=flush_interval] "
+	 "[-i aio] [-n] [--no-drain] [-o offset] [--pattern=pattern] [-q] "
+	 "[-s buffer_size] [-S step_size] [-t cache] [-w] [-U] filename",
+	 command_bench},
 	{"check", "check an image for errors, and repair it on request",
 	 "[--object objectdef] [--image-opts] [-q] [-f fmt] [--output=ofmt] "
 	 "[-r [leaks | all]] [--dry-run] [-T src_cache] [-p] [-U] filename",
@@ -39,6 +44,10 @@ const struct command commands[] = {
 	 "[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] "
 	 "[--backing-chain] [--limits] [-U] filename",
 	 command_info},
+	{"io", "read and write parts of an image by small commands",
+	 "[--object objectdef] [--image-opts] [-f fmt] [-c command [-c ...]] "
+	 "[-r] [-n] [-t cache] [-d discard] [-i aio] [-U] [filename]",
+	 command_io},
 	{"map", "show where the data of an image is",
 	 "[--object objectdef] [--image-opts] [-f fmt] "
 	 "[--start-offset=offset] [--max-length=len] [--output=ofmt] [-U] "
