@@ -172,10 +172,11 @@ void progress_view_start(struct progress_view *view,
 		view->wish.percent = false;
 	view->bar = !quiet && !wish->percent && !wish->json &&
 		    isatty(STDERR_FILENO);
-	if (view->wish.percent)
-		show_percent(view, 0);
 	signals_of_view(&set);
 	pthread_sigmask(SIG_BLOCK, &set, &view->old_mask);
+	/* Whoever has seen the first line may send signals. */
+	if (view->wish.percent)
+		show_percent(view, 0);
 	if (pthread_create(&view->thread, NULL, view_main, view) == 0)
 		view->running = true;
 	else
