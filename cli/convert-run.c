@@ -341,6 +341,11 @@ static int copy(struct run *run, struct image *target, struct error *err)
 	args.count_data = run->request->progress.percent;
 	find_target_state(run, &args);
 	rc = convert_images(&args, err);
+	if (rc == -ENODATA && run->stream)
+		error_set(err, ENODATA,
+			  "The source holds less than the %llu bytes of its "
+			  "size",
+			  (unsigned long long)run->size);
 	if (rc == -EIO && run->stream && stream_problem(run->stream))
 		error_set(err, EIO, "%s: %s", run->request->source_names[0],
 			  stream_problem(run->stream));

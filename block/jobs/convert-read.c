@@ -171,6 +171,8 @@ static int read_base(const struct convert *job, struct lane *lane,
 	if (piece->off < base->size_bytes)
 		inside = min_u64(piece->len, base->size_bytes - piece->off);
 	memset(lane->base + inside, 0, piece->len - inside);
+	if (inside == 0)
+		return 0;
 	return image_read(base, lane->base, inside, piece->off);
 }
 

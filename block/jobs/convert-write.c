@@ -19,22 +19,28 @@
 
 int convert_zero(struct convert *job, uint64_t off, uint64_t len)
 {
-	while (len > 0) {
-		struct mapping map;
-		int ret = image_map(job->target, off, len, &map);
+	/*
+	 * A backing file is quiet, and its holes count as zeros. Those of an
+	 * old target are left to the file system: it may be wrong about what
+	 * was written a moment ago, and punching a hole again costs little.
+	 */
+	unsigned flags = job->args->target_state == CONVERT_TARGET_UNKNOWN
+				 ? IMAGE_WALK_NO_HOLES
+				 : 0;
+	struct image_walk walk;
+	struct mapping map;
+	int ret;
 
-		if (!ret && map.len == 0)
-			ret = -EIO;
-		/* Zero already, by itself or by its backing file. */
-		if (!ret && map.kind != MAPPING_ZERO)
-			ret = image_zero(job->target, off, map.len,
-					 FORMAT_ZERO_MAY_UNMAP);
+	image_walk_start(&walk, job->target, off, len, flags);
+	while (!(ret = image_walk_next(&walk, &map)) && map.len > 0) {
+		if (map.kind == MAPPING_ZERO)
+			continue;
+		ret = image_zero(job->target, map.guest_off, map.len,
+				 FORMAT_ZERO_MAY_UNMAP);
 		if (ret < 0)
-			return ret;
-		off += map.len;
-		len -= map.len;
+			break;
 	}
-	return 0;
+	return ret;
 }
 
 /* ---- places ---- */

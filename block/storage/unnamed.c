@@ -49,5 +49,5 @@ int storage_unnamed_new(struct storage **out, const char *near_path,
 	if (fd < 0)
 		return -code;
 	return storage_file_from_fd(out, fd, "(temporary file)",
-				    FILE_OPEN_WRITE | FILE_OPEN_NO_LOCK, err);
+				    FILE_OPEN_WRITE, err);
 }
