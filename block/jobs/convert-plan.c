@@ -250,6 +250,7 @@ static int take_locked(struct convert *job, struct lane *lane,
 bool convert_take(struct convert *job, struct lane *lane, struct piece *piece)
 {
 	bool taken = false;
+	uint64_t off;
 	int ret = 0;
 
 	pthread_mutex_lock(&job->mutex);
@@ -265,9 +266,10 @@ bool convert_take(struct convert *job, struct lane *lane, struct piece *piece)
 			job->pace_bytes += piece->len;
 		piece->pace_bytes = job->pace_bytes;
 	}
+	off = job->off;
 	pthread_mutex_unlock(&job->mutex);
 	if (ret < 0)
-		convert_fail(job, ret, "reading", job->off);
+		convert_fail(job, ret, "reading", off);
 	return taken;
 }
 
