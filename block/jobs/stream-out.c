@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Disks as streams of raw bytes: see stream-out.h. */
 #include "block/jobs/stream-out.h"
 
 #include <stdlib.h>

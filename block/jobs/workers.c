@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* The threads of a job: see workers.h. */
 #include "block/jobs/workers.h"
 
 #include <assert.h>

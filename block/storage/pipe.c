@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Whole transfers on descriptors without offsets: see pipe.h. */
 #include "block/storage/pipe.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Files that have no name, or lose it at once: see unnamed.h. */
 #include "block/storage/unnamed.h"
 
 #include <errno.h>
