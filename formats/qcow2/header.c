@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "block/error.h"
+#include "block/image.h"
 #include "block/storage.h"
 
 #define SECTOR_BYTES 512u
@@ -51,6 +52,8 @@ int qcow2_header_read(struct qcow2 *q, struct storage *file, unsigned flags,
 				 "starts with 0x%08" PRIx32 ", not 0x%08x",
 				 be32_get(magic), QCOW2_MAGIC);
 	qcow2_header_decode(&q->header, buf);
+	if (!q->img->writable)
+		flags |= QCOW2_VALIDATE_READ_ONLY;
 	ret = qcow2_header_validate(&q->header, storage_size(file), flags, err);
 	if (ret < 0)
 		return ret;
