@@ -14,6 +14,35 @@
 
 /* ---- for people ---- */
 
+/*
+ * Text out of an image: its author must not get to write to the terminal, so
+ * control bytes are shown as \xNN. Returns how many columns that took.
+ */
+static int print_text(const char *text)
+{
+	int columns = 0;
+
+	for (; *text; text++) {
+		unsigned char byte = (unsigned char)*text;
+
+		if (byte < 0x20 || byte == 0x7f) {
+			columns += printf("\\x%02x", byte);
+		} else {
+			putchar(byte);
+			columns++;
+		}
+	}
+	return columns;
+}
+
+/* The same in a column of a table. */
+static void print_column(const char *text, int width)
+{
+	int rest = width - print_text(text);
+
+	printf("%*s ", rest > 0 ? rest : 0, "");
+}
+
 static void print_tree(json_t *node, int depth);
 
 static bool is_tree(json_t *node)
@@ -25,7 +54,7 @@ static void print_leaf(json_t *node)
 {
 	switch (json_typeof(node)) {
 	case JSON_STRING:
-		fputs(json_string_value(node), stdout);
+		print_text(json_string_value(node));
 		break;
 	case JSON_INTEGER:
 		printf("%lld", (long long)json_integer_value(node));
@@ -111,8 +140,10 @@ static void print_snapshot(const struct image_snapshot_info *snapshot)
 	if (snapshot->icount != UINT64_MAX)
 		snprintf(icount, sizeof(icount), "%llu",
 			 (unsigned long long)snapshot->icount);
-	printf("%-9s %-16s %8s%20s%13s%11s\n", snapshot->id, snapshot->name,
-	       size_text(size, snapshot->vm_state_size), date, clock, icount);
+	print_column(snapshot->id, 9);
+	print_column(snapshot->name, 16);
+	printf("%8s%20s%13s%11s\n", size_text(size, snapshot->vm_state_size),
+	       date, clock, icount);
 }
 
 static void print_snapshots(const struct image_info *info)
@@ -132,14 +163,21 @@ static void print_backing(const struct image_info *info)
 
 	if (!name)
 		return;
-	printf("backing file: %s", name);
-	if (!full)
+	fputs("backing file: ", stdout);
+	print_text(name);
+	if (!full) {
 		fputs(" (cannot determine actual path)", stdout);
-	else if (strcmp(name, full) != 0)
-		printf(" (actual path: %s)", full);
+	} else if (strcmp(name, full) != 0) {
+		fputs(" (actual path: ", stdout);
+		print_text(full);
+		putchar(')');
+	}
 	putchar('\n');
-	if (info->backing_format)
-		printf("backing file format: %s\n", info->backing_format);
+	if (info->backing_format) {
+		fputs("backing file format: ", stdout);
+		print_text(info->backing_format);
+		putchar('\n');
+	}
 }
 
 void info_print_specific(const struct image_info *info)
