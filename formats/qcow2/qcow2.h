@@ -222,7 +222,10 @@ void qcow2_abort(struct image *img, const struct reservation *r);
 int qcow2_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	       unsigned flags);
 int qcow2_discard(struct image *img, uint64_t guest_off, uint64_t len);
-/* Entries become empty, whatever shows through then: for shrinking. */
+/* For shrinking: gives up what the range holds; reads as before, or as zeros.
+ */
+int qcow2_cut_range(struct qcow2 *q, uint64_t guest_off, uint64_t len);
+/* Entries become empty, whatever shows through then. */
 int qcow2_forget_range(struct qcow2 *q, uint64_t guest_off, uint64_t len);
 int qcow2_unpack(struct image *img, const struct mapping *m,
 		 struct codec *codec, void *buf);
@@ -241,9 +244,9 @@ int qcow2_resize(struct image *img, uint64_t new_size, enum prealloc_mode mode,
 extern const struct option_def qcow2_create_options[];
 int qcow2_create(const struct create_args *args, struct error *err);
 /*
- * Gives every cluster of [guest_off, guest_end) that has none a place with zeros
- * in it. For an image that nobody else uses, after img->size_bytes was set; not
- * flushed. `mode` is not PREALLOC_OFF; `progress` may be NULL.
+ * Gives every cluster of [guest_off, guest_end) that has none a place with
+ * zeros in it. For an image that nobody else uses, after img->size_bytes was
+ * set; not flushed. `mode` is not PREALLOC_OFF; `progress` may be NULL.
  */
 int qcow2_preallocate(struct image *img, uint64_t guest_off, uint64_t guest_end,
 		      enum prealloc_mode mode, struct progress *progress,

@@ -128,7 +128,14 @@ static int hide_old_bytes(struct image *img, uint64_t old_size,
 {
 	struct qcow2 *q = img->state;
 	uint64_t end = align_up(old_size, q->cluster_size);
+	int ret;
 
+	/* Only here may a shrink that was cut short have left entries. */
+	if (q->header.version < 3 && img->backing_name && end < new_size) {
+		ret = qcow2_forget_range(q, end, new_size - end);
+		if (ret < 0)
+			return ret;
+	}
 	if (img->backing)
 		end = max_u64(end, img->backing->size_bytes);
 	end = min_u64(end, new_size);
@@ -231,6 +238,11 @@ static void cut_file(struct qcow2 *q)
 			       NULL);
 }
 
+/*
+ * Until the header has the new size durably, a crash brings back the old one:
+ * so what is behind the new end is only made to read as zeros before that (as
+ * it was, where version 2 has no way to say so), and forgotten after it.
+ */
 static int shrink(struct image *img, uint64_t new_size, struct error *err)
 {
 	struct qcow2 *q = img->state;
@@ -243,16 +255,19 @@ static int shrink(struct image *img, uint64_t new_size, struct error *err)
 	if (tail)
 		ret = image_zero(img, new_size, tail, 0);
 	if (!ret && old_size > keep)
-		ret = qcow2_forget_range(q, keep, old_size - keep);
+		ret = qcow2_cut_range(q, keep, old_size - keep);
 	if (!ret)
 		ret = qcow2_flush(img);
 	if (!ret)
-		ret = drop_l2_tables(q, new_size);
-	if (!ret)
 		ret = write_size(q, new_size);
+	if (!ret)
+		img->size_bytes = new_size;
+	if (!ret && old_size > keep)
+		ret = qcow2_forget_range(q, keep, old_size - keep);
+	if (!ret)
+		ret = drop_l2_tables(q, new_size);
 	if (ret < 0)
 		return error_set_errno(err, -ret, "Could not shrink the image");
-	img->size_bytes = new_size;
 	pthread_mutex_lock(&q->change_lock);
 	cut_file(q);
 	pthread_mutex_unlock(&q->change_lock);

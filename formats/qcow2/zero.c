@@ -9,6 +9,9 @@
  *	discard   zero flag, cluster freed      unallocated; with a backing file
  *	                                        nothing, it would show through
  *
+ * Shrinking has two verbs of its own: cut, while the disk is still as long as
+ *it was, and forget, which leaves nothing (spec: qcow2 18).
+ *
  * Freed clusters go through the quarantine like all others (W4), so a crash
  * shows the old data or zeros, never another address's bytes.
  */
@@ -19,12 +22,25 @@
 #include "block/image.h"
 #include "formats/qcow2/qcow2.h"
 
-enum zero_verb { VERB_ZERO, VERB_UNMAP, VERB_FORGET };
+enum zero_verb { VERB_ZERO, VERB_UNMAP, VERB_CUT, VERB_FORGET };
 
 /* An entry that is empty shows the layer below, or zeros without one. */
 static bool empty_reads_as_zeros(const struct qcow2 *q)
 {
 	return !q->img->backing_name && !q->img->backing;
+}
+
+/*
+ * What is about to be cut off is given up, but nothing shows in its place that
+ * the guest has not seen there: a crash may keep the disk as long as it was.
+ */
+static uint64_t entry_after_cut(const struct qcow2 *q, uint64_t entry)
+{
+	if (empty_reads_as_zeros(q))
+		return 0;
+	if (qcow2_l2_kind(entry) == QCOW2_UNALLOCATED || q->header.version < 3)
+		return entry;
+	return QCOW2_L2_ZERO;
 }
 
 /* The entry after the verb; the same if there is nothing to do. */
@@ -35,6 +51,8 @@ static uint64_t entry_after(const struct qcow2 *q, uint64_t entry,
 
 	if (verb == VERB_FORGET)
 		return 0;
+	if (verb == VERB_CUT)
+		return entry_after_cut(q, entry);
 	if (kind == QCOW2_UNALLOCATED && empty_reads_as_zeros(q))
 		return entry;
 	if (q->header.version < 3)
@@ -86,7 +104,7 @@ static uint64_t idle_span(const struct qcow2 *q, uint64_t guest_off,
 	uint64_t last = (guest_off + len - 1) >> bits;
 	uint64_t end = idx;
 
-	if (verb != VERB_FORGET && !empty_reads_as_zeros(q))
+	if (verb < VERB_CUT && !empty_reads_as_zeros(q))
 		return 0;
 	while (end <= last && !(q->l1[end] & QCOW2_OFFSET_MASK))
 		end++;
@@ -169,6 +187,11 @@ int qcow2_discard(struct image *img, uint64_t guest_off, uint64_t len)
 	if (q->header.version < 3 && !empty_reads_as_zeros(q))
 		return 0;
 	return change_range_checked(q, guest_off, len, VERB_UNMAP);
+}
+
+int qcow2_cut_range(struct qcow2 *q, uint64_t guest_off, uint64_t len)
+{
+	return change_range_checked(q, guest_off, len, VERB_CUT);
 }
 
 int qcow2_forget_range(struct qcow2 *q, uint64_t guest_off, uint64_t len)

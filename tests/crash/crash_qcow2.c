@@ -94,7 +94,7 @@ static void record(struct run *run)
 	if (storage_log_new(&s, &run->log, &run->start) < 0 ||
 	    workload_open(&img, s, run->geometry, true) < 0)
 		abort();
-	disk_oracle_init(&oracle, run->geometry->size_max);
+	workload_oracle_init(&oracle, run->geometry);
 	for (unsigned i = 0; i < STEPS_PER_RUN; i++) {
 		workload_next(&op, &run->random, &oracle, img, run->geometry);
 		add_event(run, EVENT_BEGUN, &op);
@@ -184,6 +184,13 @@ static void judge_deep(struct run *run)
 		abort();
 	if (workload_check(s, why, sizeof(why)) < 0)
 		fail(run, "after 20 operations", why);
+	if (storage_memory_from(&s, "after", after.data, after.size) < 0)
+		abort();
+	if (!run->geometry->snapshot)
+		storage_close(s);
+	else if (workload_judge_snapshot(s, run->geometry, why, sizeof(why)) <
+		 0)
+		fail(run, "the snapshot, after 20 operations", why);
 	flat_disk_release(&after);
 	storage_log_release(&log);
 	disk_oracle_release(&oracle);
@@ -205,6 +212,10 @@ static void judge(struct run *run)
 	if (!counts_may_lag(run) &&
 	    workload_check(state_storage(run), why, sizeof(why)) < 0)
 		fail(run, "state", why);
+	if (run->geometry->snapshot &&
+	    workload_judge_snapshot(state_storage(run), run->geometry, why,
+				    sizeof(why)) < 0)
+		fail(run, "the snapshot", why);
 	if (run->states % DEEP_EVERY == 0)
 		judge_deep(run);
 }
@@ -301,7 +312,7 @@ static void replay(struct run *run)
 {
 	size_t next_event = 0;
 
-	disk_oracle_init(&run->oracle, run->geometry->size_max);
+	workload_oracle_init(&run->oracle, run->geometry);
 	flat_disk_copy(&run->durable, &run->start);
 	for (size_t i = 0; i < run->log.count; i++) {
 		const struct log_entry *e = &run->log.entries[i];

@@ -110,6 +110,10 @@ static void look_at_result(struct trial *t)
 	if (workload_judge(img, &t->oracle, NULL, why, sizeof(why)) < 0)
 		fail(t, "contents:", why);
 	image_close(img);
+	if (t->geometry->snapshot &&
+	    workload_judge_snapshot(result_storage(t), t->geometry, why,
+				    sizeof(why)) < 0)
+		fail(t, "the snapshot:", why);
 	if (!left_dirty(t) &&
 	    workload_check(result_storage(t), why, sizeof(why)) < 0)
 		fail(t, "", why);
@@ -125,7 +129,7 @@ static bool run_trial(struct trial *t)
 	t->log = (struct storage_log){0};
 	t->plan.calls = 0;
 	t->plan.fired = t->reported = false;
-	disk_oracle_init(&t->oracle, t->geometry->size_max);
+	workload_oracle_init(&t->oracle, t->geometry);
 	if (storage_log_new(&s, &t->log, &t->start) < 0 ||
 	    storage_fault_new(&s, s, &t->plan) < 0)
 		abort();

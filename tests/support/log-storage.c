@@ -35,6 +35,13 @@ static void flat_disk_grow(struct flat_disk *disk, uint64_t size)
 	}
 }
 
+void flat_disk_read(struct flat_disk *dst, struct storage *storage)
+{
+	flat_disk_grow(dst, storage_size(storage));
+	if (storage_read(storage, dst->data, dst->size, 0) < 0)
+		abort();
+}
+
 void flat_disk_copy(struct flat_disk *dst, const struct flat_disk *src)
 {
 	flat_disk_grow(dst, src->size);

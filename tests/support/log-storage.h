@@ -36,6 +36,8 @@ int storage_log_new(struct storage **out, struct storage_log *log,
 		    const struct flat_disk *base);
 void storage_log_release(struct storage_log *log);
 
+/* The storage's contents; aborts if they cannot be read. */
+void flat_disk_read(struct flat_disk *dst, struct storage *storage);
 void flat_disk_copy(struct flat_disk *dst, const struct flat_disk *src);
 void flat_disk_release(struct flat_disk *disk);
 /* The whole entry. */

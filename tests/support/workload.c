@@ -12,26 +12,93 @@
 #include "block/error.h"
 #include "block/image.h"
 #include "block/options.h"
+#include "block/storage/memory.h"
 #include "formats/qcow2/driver.h"
+#include "formats/qcow2/qcow2.h"
+#include "formats/raw/raw.h"
+#include "tests/support/internal-snapshot.h"
+#include "tests/support/log-storage.h"
 
 #define TINY_CACHES "l2-cache-size=4096,refcount-cache-size=4096"
+#define BASE	    "backing_file=base,backing_fmt=raw"
+
+/* Tags of what is there at the start. */
+#define TAG_BASE     1
+#define TAG_SNAPSHOT 2
 
 /* Small disks: a state is judged whole, and there are very many states. */
 const struct workload_geometry workload_geometries[] = {
-	{"512", "cluster_size=512", TINY_CACHES, 64 * 1024, 160 * 1024},
-	{"4k", "cluster_size=4096", TINY_CACHES, 256 * 1024, 512 * 1024},
-	{"64k", "cluster_size=65536", "l2-cache-size=524288", 1024 * 1024,
-	 1536 * 1024},
-	{"512-v2", "cluster_size=512,compat=0.10", TINY_CACHES, 64 * 1024,
-	 160 * 1024},
-	{"4k-lazy", "cluster_size=4096,lazy_refcounts=on", TINY_CACHES,
-	 256 * 1024, 512 * 1024},
-	{"1k-1bit", "cluster_size=1024,refcount_bits=1", TINY_CACHES,
-	 128 * 1024, 256 * 1024},
-	{"512-64bit", "cluster_size=512,refcount_bits=64", TINY_CACHES,
-	 64 * 1024, 160 * 1024},
-	{"4k-zstd", "cluster_size=4096,compression_type=zstd", TINY_CACHES,
-	 256 * 1024, 512 * 1024},
+	{.name = "512",
+	 .create = "cluster_size=512",
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024},
+	{.name = "4k",
+	 .create = "cluster_size=4096",
+	 .open = TINY_CACHES,
+	 .size_bytes = 256 * 1024,
+	 .size_max = 512 * 1024},
+	{.name = "64k",
+	 .create = "cluster_size=65536",
+	 .open = "l2-cache-size=524288",
+	 .size_bytes = 1024 * 1024,
+	 .size_max = 1536 * 1024},
+	{.name = "512-v2",
+	 .create = "cluster_size=512,compat=0.10",
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024},
+	{.name = "4k-lazy",
+	 .create = "cluster_size=4096,lazy_refcounts=on",
+	 .open = TINY_CACHES,
+	 .size_bytes = 256 * 1024,
+	 .size_max = 512 * 1024},
+	{.name = "1k-1bit",
+	 .create = "cluster_size=1024,refcount_bits=1",
+	 .open = TINY_CACHES,
+	 .size_bytes = 128 * 1024,
+	 .size_max = 256 * 1024},
+	{.name = "512-64bit",
+	 .create = "cluster_size=512,refcount_bits=64",
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024},
+	{.name = "4k-zstd",
+	 .create = "cluster_size=4096,compression_type=zstd",
+	 .open = TINY_CACHES,
+	 .size_bytes = 256 * 1024,
+	 .size_max = 512 * 1024},
+	{.name = "512-base",
+	 .create = "cluster_size=512," BASE,
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024,
+	 .base_bytes = 100 * 1024},
+	{.name = "4k-v2-base",
+	 .create = "cluster_size=4096,compat=0.10," BASE,
+	 .open = TINY_CACHES,
+	 .size_bytes = 128 * 1024,
+	 .size_max = 256 * 1024,
+	 .base_bytes = 160 * 1024},
+	{.name = "512-snapshot",
+	 .create = "cluster_size=512",
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024,
+	 .snapshot = true},
+	{.name = "4k-lazy-snapshot",
+	 .create = "cluster_size=4096,lazy_refcounts=on",
+	 .open = TINY_CACHES,
+	 .size_bytes = 128 * 1024,
+	 .size_max = 256 * 1024,
+	 .snapshot = true},
+	/* One refcount table cluster describes 4096 clusters of this kind. */
+	{.name = "512-full-table",
+	 .create = "cluster_size=512,refcount_bits=64",
+	 .open = TINY_CACHES,
+	 .size_bytes = 64 * 1024,
+	 .size_max = 160 * 1024,
+	 .wasted_clusters = 4096 - 100},
 };
 const unsigned workload_geometry_count =
 	sizeof(workload_geometries) / sizeof(workload_geometries[0]);
@@ -46,8 +113,77 @@ uint64_t workload_random(uint64_t *state)
 	return *state = x;
 }
 
-int workload_create(struct storage *storage,
-		    const struct workload_geometry *geometry)
+void workload_oracle_init(struct disk_oracle *oracle,
+			  const struct workload_geometry *geometry)
+{
+	uint64_t shown = min_u64(geometry->base_bytes, geometry->size_bytes);
+
+	disk_oracle_init(oracle, geometry->size_max);
+	if (shown)
+		disk_oracle_write(oracle, 0, shown, TAG_BASE);
+	if (geometry->snapshot)
+		disk_oracle_write(oracle, 0, geometry->size_bytes / 2,
+				  TAG_SNAPSHOT);
+	disk_oracle_flushed(oracle);
+	oracle->next_tag = TAG_SNAPSHOT + 1;
+}
+
+/* The part of the image that its snapshot shares, and the snapshot. */
+static int add_snapshot(struct image *img)
+{
+	size_t len = img->size_bytes / 2;
+	uint8_t *buf = malloc(len);
+	int ret;
+
+	if (!buf)
+		abort();
+	disk_oracle_fill(buf, len, 0, TAG_SNAPSHOT);
+	ret = image_write(img, buf, len, 0);
+	free(buf);
+	return ret < 0 ? ret : internal_snapshot_take(img);
+}
+
+static int waste_clusters(struct image *img, uint64_t end)
+{
+	struct qcow2_run run = {0};
+	int ret = 0;
+
+	while (!ret && run.first + run.count < end)
+		ret = qcow2_alloc(img->state, end, &run);
+	return ret;
+}
+
+/* What no option of create makes. */
+static int prepare(struct storage *storage,
+		   const struct workload_geometry *geometry)
+{
+	struct flat_disk before = {0};
+	struct storage_log log = {0};
+	struct storage *s;
+	struct image *img;
+	int ret;
+
+	flat_disk_read(&before, storage);
+	ret = storage_log_new(&s, &log, &before);
+	if (!ret)
+		ret = workload_open(&img, s, geometry, true);
+	if (!ret && geometry->snapshot)
+		ret = add_snapshot(img);
+	if (!ret && geometry->wasted_clusters)
+		ret = waste_clusters(img, geometry->wasted_clusters);
+	if (!ret)
+		ret = image_close(img);
+	for (size_t i = 0; !ret && i < log.count; i++)
+		flat_disk_apply(&before, &log.entries[i]);
+	if (!ret)
+		ret = storage_write(storage, before.data, before.size, 0);
+	storage_log_release(&log);
+	flat_disk_release(&before);
+	return ret;
+}
+
+static int format(struct storage *storage,
+		  const struct workload_geometry *geometry)
 {
 	struct options opts = {0};
 	struct error err = {0};
@@ -74,6 +210,32 @@ int workload_create(struct storage *storage,
 	return ret;
 }
 
+int workload_create(struct storage *storage,
+		    const struct workload_geometry *geometry)
+{
+	int ret = format(storage, geometry);
+
+	if (!ret && (geometry->snapshot || geometry->wasted_clusters))
+		ret = prepare(storage, geometry);
+	return ret;
+}
+
+static void add_base(struct image *img, uint64_t base_bytes)
+{
+	uint8_t *buf = malloc(base_bytes);
+	struct storage *s;
+	struct image *base;
+
+	if (!buf)
+		abort();
+	disk_oracle_fill(buf, base_bytes, 0, TAG_BASE);
+	if (storage_memory_from(&s, "base", buf, base_bytes) < 0 ||
+	    image_open_storage(&base, s, &raw_driver, NULL, 0, NULL) < 0)
+		abort();
+	free(buf);
+	image_set_backing(img, base);
+}
+
 int workload_open(struct image **out, struct storage *storage,
 		  const struct workload_geometry *geometry, bool writable)
 {
@@ -86,6 +248,8 @@ int workload_open(struct image **out, struct storage *storage,
 	ret = image_open_storage(out, storage, &qcow2_driver, &opts,
 				 writable ? IMAGE_WRITE : 0, &err);
 	options_release(&opts);
+	if (!ret && geometry->base_bytes)
+		add_base(*out, geometry->base_bytes);
 	return ret;
 }
 
@@ -236,6 +400,31 @@ int workload_judge(struct image *img, const struct disk_oracle *oracle,
 		ret = -1;
 	if (!disk)
 		free(buf);
+	return ret;
+}
+
+int workload_judge_snapshot(struct storage *storage,
+			    const struct workload_geometry *geometry, char *why,
+			    size_t why_len)
+{
+	struct disk_oracle oracle;
+	struct image *img;
+	int ret = internal_snapshot_expose(storage, geometry->size_bytes);
+
+	if (ret < 0) {
+		storage_close(storage);
+		snprintf(why, why_len, "no snapshot: %s", strerror(-ret));
+		return -1;
+	}
+	ret = workload_open(&img, storage, geometry, false);
+	if (ret < 0) {
+		snprintf(why, why_len, "the snapshot does not open");
+		return -1;
+	}
+	workload_oracle_init(&oracle, geometry);
+	ret = workload_judge(img, &oracle, NULL, why, why_len);
+	disk_oracle_release(&oracle);
+	image_close(img);
 	return ret;
 }
 

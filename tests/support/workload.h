@@ -21,6 +21,10 @@ struct workload_geometry {
 	const char *open;   /* run-time options */
 	uint64_t size_bytes;
 	uint64_t size_max; /* grows up to here; multiples of 512 */
+	/* What else the image is like at the start. */
+	uint64_t base_bytes;	  /* of a backing file full of data; 0: none */
+	uint64_t wasted_clusters; /* host clusters up to here are leaked */
+	bool snapshot; /* half the disk is data that a snapshot shares */
 };
 
 extern const struct workload_geometry workload_geometries[];
@@ -43,6 +47,9 @@ struct workload_op {
 	uint64_t old_size; /* WORK_RESIZE */
 };
 
+/* The disk as workload_create() leaves it; instead of disk_oracle_init(). */
+void workload_oracle_init(struct disk_oracle *oracle,
+			  const struct workload_geometry *geometry);
 /* Formats the empty storage; negative errno. */
 int workload_create(struct storage *storage,
 		    const struct workload_geometry *geometry);
@@ -65,6 +72,10 @@ void workload_begun(struct disk_oracle *oracle, const struct workload_op *op);
  */
 int workload_judge(struct image *img, const struct disk_oracle *oracle,
 		   uint8_t *disk, char *why, size_t why_len);
+/* The same for the snapshot, which must not have changed; takes the storage. */
+int workload_judge_snapshot(struct storage *storage,
+			    const struct workload_geometry *geometry, char *why,
+			    size_t why_len);
 /* 0 if a check of the storage (which is taken) finds no corruption. */
 int workload_check(struct storage *storage, char *why, size_t why_len);
 
