@@ -215,6 +215,16 @@ static bool in_chain(const struct image *top, const struct storage *file)
 	return false;
 }
 
+/* The same, for a file that our own lock on it keeps us from opening again. */
+static bool locked_by_chain(const struct image *top, const char *path)
+{
+	for (; top; top = top->backing) {
+		if (storage_file_is_at(top->file, path))
+			return true;
+	}
+	return false;
+}
+
 /* Opens what `img`, the lowest layer of `top` so far, names as its backing. */
 static int open_backing(struct image *top, struct image *img,
 			const struct image_open_args *args, struct error *err)
@@ -223,6 +233,7 @@ static int open_backing(struct image *top, struct image *img,
 	struct storage *file;
 	struct image *base;
 	char *path;
+	bool loops;
 	int ret;
 
 	driver = backing_driver(img, args->opener, err);
@@ -233,12 +244,17 @@ static int open_backing(struct image *top, struct image *img,
 		return ret;
 	ret = opener_open(args->opener, path, is_direct(args->cache), &file,
 			  err);
-	if (!ret && in_chain(top, file)) {
-		storage_close(file);
+	if (!ret) {
+		loops = in_chain(top, file);
+		if (loops)
+			storage_close(file);
+	} else {
+		loops = ret == -EAGAIN && locked_by_chain(top, path);
+	}
+	if (loops)
 		ret = error_set(err, ELOOP,
 				"Backing file '%s' creates an infinite loop.",
 				path);
-	}
 	free(path);
 	if (ret < 0)
 		return ret;

@@ -88,6 +88,18 @@ bool storage_file_same(const struct storage *a, const struct storage *b)
 	       fa->dev == fb->dev && fa->ino == fb->ino;
 }
 
+bool storage_file_is_at(const struct storage *s, const char *path)
+{
+	const struct file *f = (const struct file *)s;
+	struct stat st;
+
+	if (!is_file(s) || stat(path, &st))
+		return false;
+	if (s->is_device)
+		return S_ISBLK(st.st_mode) && st.st_rdev == f->dev;
+	return st.st_dev == f->dev && st.st_ino == f->ino;
+}
+
 /* Leaves no O_APPEND, which would move writes, and no O_NONBLOCK. */
 static int set_status_flags(int fd, const char *name, unsigned flags,
 			    struct error *err)
