@@ -53,8 +53,8 @@ struct reservation {
 	uint64_t guest_off, len; /* whole clusters; covers the asked offset */
 	struct storage *storage; /* one contiguous host run; borrowed */
 	uint64_t host_off;
-	bool in_place;       /* the clusters were the guest's already */
-	uint64_t cookie[2];  /* the driver's own */
+	bool in_place;	    /* the clusters were the guest's already */
+	uint64_t cookie[2]; /* the driver's own */
 };
 
 /* zero flags */
@@ -75,7 +75,7 @@ struct check_args {
 #define CHECK_FINDINGS_MAX 100000
 
 struct check_result {
-	uint64_t check_errors; /* places that could not be checked */
+	uint64_t check_errors;	     /* places that could not be checked */
 	uint64_t corruptions, leaks; /* those that are left */
 	uint64_t corruptions_fixed, leaks_fixed;
 	uint64_t image_end_offset; /* host; 0 if not known */
@@ -92,8 +92,8 @@ struct measure_result {
 
 struct create_args {
 	struct storage *storage; /* empty and writable; borrowed */
-	const char *filename;    /* of the storage, for messages */
-	uint64_t size_bytes;     /* virtual size, already rounded */
+	const char *filename;	 /* of the storage, for messages */
+	uint64_t size_bytes;	 /* virtual size, already rounded */
 	/* checked against create_options; "size" and backing_* included */
 	const struct options *options;
 	struct progress *progress; /* may be NULL */
@@ -128,9 +128,9 @@ struct pack_ops {
 };
 
 /* capability bits */
-#define FORMAT_BACKING      0x01u /* can have a backing file */
-#define FORMAT_NO_METADATA  0x02u /* raw: nothing to check */
-#define FORMAT_SIZE_IN_512  0x04u /* virtual sizes are multiples of 512 */
+#define FORMAT_BACKING	   0x01u /* can have a backing file */
+#define FORMAT_NO_METADATA 0x02u /* raw: nothing to check */
+#define FORMAT_SIZE_IN_512 0x04u /* virtual sizes are multiples of 512 */
 
 struct format_driver {
 	const char *name;
@@ -185,7 +185,8 @@ struct format_driver {
 		    unsigned flags);
 	/* Whole clusters; advisory. */
 	int (*discard)(struct image *img, uint64_t guest_off, uint64_t len);
-	/* The whole cluster that holds m->guest_off, into cluster_size bytes. */
+	/* The whole cluster that holds m->guest_off, into cluster_size bytes.
+	 */
 	int (*unpack)(struct image *img, const struct mapping *m,
 		      struct codec *codec, void *buf);
 	void (*unpack_params)(const struct image *img,

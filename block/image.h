@@ -29,22 +29,23 @@ struct options;
 /* Chains that are longer are refused: loops without a name, or an attack. */
 #define IMAGE_CHAIN_MAX 200
 
-/* One call of image_read() and its kin: more is split by the callers. */
+/* The largest disk: its size rounded up to sectors still fits in int64_t. */
 #define IMAGE_SIZE_MAX ((uint64_t)INT64_MAX - 511)
 
-#define IMAGE_WRITE          0x01u
-#define IMAGE_NO_BACKING     0x02u /* this layer only */
-#define IMAGE_FORCE_SHARE    0x04u /* -U: no lock is taken */
-#define IMAGE_FOR_CHECK      0x08u /* accept what check can report or mend */
-#define IMAGE_INFO_ONLY      0x10u /* header only: no guest I/O follows */
-#define IMAGE_KEEP_GUESS     0x20u /* writing to a guessed raw is the user's wish */
+#define IMAGE_WRITE	  0x01u
+#define IMAGE_NO_BACKING  0x02u /* this layer only */
+#define IMAGE_FORCE_SHARE 0x04u /* -U: no lock is taken */
+#define IMAGE_FOR_CHECK	  0x08u /* accept what check can report or mend */
+#define IMAGE_INFO_ONLY	  0x10u /* header only: no guest I/O follows */
+/* Writing to a disk that was only guessed to be raw is the user's wish. */
+#define IMAGE_KEEP_GUESS 0x20u
 
 enum cache_mode {
 	CACHE_WRITEBACK,    /* durable on flush */
 	CACHE_WRITETHROUGH, /* durable on return of each write */
-	CACHE_NONE,         /* O_DIRECT, durable on flush */
+	CACHE_NONE,	    /* O_DIRECT, durable on flush */
 	CACHE_DIRECTSYNC,   /* O_DIRECT, durable on return */
-	CACHE_UNSAFE,       /* flushes are ignored */
+	CACHE_UNSAFE,	    /* flushes are ignored */
 };
 
 /* "none", "off", "writeback", ... ; -EINVAL for others. */
@@ -52,10 +53,10 @@ int cache_mode_parse(const char *text, enum cache_mode *out);
 
 struct image {
 	const struct format_driver *driver;
-	void *state;          /* the driver's */
-	struct storage *file; /* owned */
+	void *state;	       /* the driver's */
+	struct storage *file;  /* owned */
 	struct image *backing; /* owned; NULL: none, or not opened */
-	char *filename;        /* as the user or the layer above names it */
+	char *filename;	       /* as the user or the layer above names it */
 
 	uint64_t size_bytes;
 	/* What is allocated at once, a power of two; 512 where nothing is. */
@@ -155,7 +156,8 @@ struct image_walk {
 	bool has_rest;
 	struct mapping ahead; /* ready, but no part of the answer before */
 	bool has_ahead;
-	/* The last run of holes or data seen in a store: most answers hit it. */
+	/* The last run of holes or data seen in a store: most answers hit it.
+	 */
 	struct storage *extent_storage;
 	uint64_t extent_off, extent_len;
 	bool extent_hole;

@@ -12,10 +12,10 @@ struct image;
 struct storage;
 
 enum mapping_kind {
-	MAPPING_DATA,    /* these bytes, in `storage`, at `host_off` */
-	MAPPING_ZERO,    /* reads as zeros, whatever `host_off` holds */
+	MAPPING_DATA,	 /* these bytes, in `storage`, at `host_off` */
+	MAPPING_ZERO,	 /* reads as zeros, whatever `host_off` holds */
 	MAPPING_BACKING, /* this layer has nothing: ask the one below */
-	MAPPING_PACKED,  /* compressed: only the driver can unpack it */
+	MAPPING_PACKED,	 /* compressed: only the driver can unpack it */
 };
 
 /* The layer's own metadata says zero (rather than nothing being there). */
@@ -32,15 +32,15 @@ enum mapping_kind {
 struct mapping {
 	enum mapping_kind kind;
 	unsigned flags;
-	uint64_t guest_off; /* as asked */
-	uint64_t len;       /* 0 only at the end of the disk */
+	uint64_t guest_off;	 /* as asked */
+	uint64_t len;		 /* 0 only at the end of the disk */
 	struct storage *storage; /* DATA, HAS_HOST and PACKED; borrowed */
-	uint64_t host_off;       /* of guest_off; of the packed bytes */
-	uint32_t packed_len; /* PACKED: upper bound of the packed bytes */
+	uint64_t host_off;	 /* of guest_off; of the packed bytes */
+	uint32_t packed_len;	 /* PACKED: upper bound of the packed bytes */
 
 	/* filled by image_map() only */
 	struct image *layer; /* whose mapping this is */
-	unsigned depth;      /* layers above it */
+	unsigned depth;	     /* layers above it */
 };
 
 #endif

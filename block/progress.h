@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 struct progress {
-	_Atomic uint64_t done;  /* units of work, bytes as a rule */
+	_Atomic uint64_t done;	/* units of work, bytes as a rule */
 	_Atomic uint64_t total; /* 0 while not known */
 	_Atomic bool cancelled; /* set from outside: stop cleanly, -ECANCELED */
 };
