@@ -165,6 +165,8 @@ static int map_in_table(struct qcow2 *q, uint64_t guest_off, uint64_t len,
 		(guest_off >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
 	uint64_t in_cluster = guest_off & (q->cluster_size - 1);
 	uint64_t unit_entries = table_cache_unit(q->l2_cache) / 8;
+	/* Units are powers of two; a division would cost more than the rest. */
+	uint64_t in_unit = l2_idx & (unit_entries - 1);
 	struct entry_view view;
 	struct table *table;
 	void *uncached;
@@ -173,13 +175,12 @@ static int map_in_table(struct qcow2 *q, uint64_t guest_off, uint64_t len,
 
 	if (offset_bad(q, l2_off))
 		return -ERROR_CORRUPT;
-	ret = unit_get(q, l2_off + l2_idx / unit_entries * unit_entries * 8,
-		       &table, &uncached);
+	ret = unit_get(q, l2_off + (l2_idx - in_unit) * 8, &table, &uncached);
 	if (ret < 0)
 		return ret;
-	view.entries = (const be64_t *)(table ? table->data : uncached) +
-		       l2_idx % unit_entries;
-	view.count = min_u64(unit_entries - l2_idx % unit_entries,
+	view.entries =
+		(const be64_t *)(table ? table->data : uncached) + in_unit;
+	view.count = min_u64(unit_entries - in_unit,
 			     ((in_cluster + len - 1) >> q->cluster_bits) + 1);
 	view.table_copied = l1_entry & QCOW2_COPIED;
 	n = view_to_mapping(q, &view, out);
