@@ -24,9 +24,13 @@
 #include "block/storage/file.h"
 #include "block/zero.h"
 
-/* One read: large enough to be quick, small enough to stay in the caches. */
-#define PIECE_BYTES  (1024 * 1024u)
-#define SECTOR_BYTES 512u
+/*
+ * One read: two have to stay in the processor's own cache until they are
+ * compared. Reads that go to the disk itself want to be larger.
+ */
+#define PIECE_BYTES	   (256 * 1024u)
+#define DIRECT_PIECE_BYTES (1024 * 1024u)
+#define SECTOR_BYTES	   512u
 /* What O_DIRECT may want of buffers. */
 #define BUFFER_ALIGN 4096u
 
@@ -48,6 +52,7 @@ struct piece {
 struct compare {
 	const struct compare_args *args;
 	uint64_t size; /* of the larger disk */
+	uint32_t piece_bytes;
 	unsigned threads;
 
 	pthread_mutex_t mutex; /* all below; a leaf, but for the walks' I/O */
@@ -188,8 +193,8 @@ static bool take_piece(struct compare *c, struct piece *p)
 			!same_place(p);
 		if (found) /* ending where the next whole piece starts */
 			p->len = min_u64(p->len,
-					 PIECE_BYTES -
-						 c->guest_off % PIECE_BYTES);
+					 c->piece_bytes -
+						 c->guest_off % c->piece_bytes);
 		else
 			progress_advance(c->args->progress, p->len);
 		c->guest_off += p->len;
@@ -267,8 +272,8 @@ static void compare_work(void *opaque)
 	uint8_t *buf[2] = {NULL, NULL};
 	struct piece piece;
 
-	buf[0] = aligned_alloc(BUFFER_ALIGN, PIECE_BYTES);
-	buf[1] = aligned_alloc(BUFFER_ALIGN, PIECE_BYTES);
+	buf[0] = aligned_alloc(BUFFER_ALIGN, c->piece_bytes);
+	buf[1] = aligned_alloc(BUFFER_ALIGN, c->piece_bytes);
 	if (buf[0] && buf[1])
 		while (take_piece(c, &piece))
 			compare_piece(c, &piece, buf);
@@ -301,12 +306,20 @@ static int failure_text(const struct compare *c, struct error *err)
 			       (unsigned long long)c->found_off);
 }
 
+static bool is_direct(const struct image *img)
+{
+	return img->file->align > 1;
+}
+
 int compare_images(const struct compare_args *args, struct compare_result *out,
 		   struct error *err)
 {
 	struct compare c = {
 		.args = args,
 		.size = max_u64(args->a->size_bytes, args->b->size_bytes),
+		.piece_bytes = is_direct(args->a) || is_direct(args->b)
+				       ? DIRECT_PIECE_BYTES
+				       : PIECE_BYTES,
 		.threads = args->threads ? args->threads : 2,
 		.side = {{.img = args->a}, {.img = args->b}},
 	};
