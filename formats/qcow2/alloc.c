@@ -74,6 +74,15 @@ bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run)
 	return false;
 }
 
+uint64_t qcow2_host_clusters_max(const struct qcow2 *q)
+{
+	uint64_t max = QCOW2_HOST_OFF_MAX;
+
+	if (!q->file->can_grow)
+		max = min_u64(max, storage_size(q->file));
+	return max >> q->cluster_bits;
+}
+
 /*
  * A free run that refcount blocks describe, not counted yet. `want` long, or
  * shorter where a used cluster or the end of a block is met.
@@ -82,14 +91,15 @@ static int find_covered(struct qcow2 *q, uint64_t from, uint64_t want,
 			struct qcow2_run *out)
 {
 	uint64_t per_block = 1ull << q->refblock_bits;
+	uint64_t max = qcow2_host_clusters_max(q);
 	int ret;
 
 	for (;;) {
 		ret = qcow2_refcount_find_free(q, from, want, out);
 		if (ret < 0)
 			return ret;
-		if (out->first >= QCOW2_HOST_OFF_MAX >> q->cluster_bits)
-			return -EFBIG;
+		if (out->first >= max)
+			return q->file->can_grow ? -EFBIG : -ENOSPC;
 		if (qcow2_refcount_covered(q, out->first))
 			break;
 		/* The new block takes a cluster of its own: look again. */
@@ -99,6 +109,7 @@ static int find_covered(struct qcow2 *q, uint64_t from, uint64_t want,
 	}
 	out->count =
 		min_u64(out->count, per_block - (out->first & (per_block - 1)));
+	out->count = min_u64(out->count, max - out->first);
 	return 0;
 }
 
@@ -155,6 +166,9 @@ static void lower_hint(struct qcow2 *q, uint64_t cluster)
 
 void qcow2_alloc_undo(struct qcow2 *q, struct qcow2_run run)
 {
+	/* Counts that are not to be trusted are not lowered. */
+	if (atomic_load(&q->corrupt))
+		return;
 	/* A failure leaks the run, which is what a crash here would do. */
 	if (qcow2_refcount_change(q, run, -1) == 0)
 		lower_hint(q, run.first);
@@ -239,6 +253,9 @@ int qcow2_quarantine_release(struct qcow2 *q)
 	int ret = 0;
 
 	q->quarantine = (struct qcow2_run_list){0};
+	/* A corrupt image leaks rather than that it lowers a count too far. */
+	if (atomic_load(&q->corrupt))
+		list.count = 0;
 	for (size_t i = 0; i < list.count; i++) {
 		int one = release_run(q, list.items[i]);
 

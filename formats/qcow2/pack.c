@@ -191,37 +191,70 @@ static int pack_reserve(struct image *img, struct pack_slot *slots,
 	return ret;
 }
 
-static int link_slot(struct qcow2 *q, const struct pack_slot *slot)
+/* Puts `*entry` in place of what the table says, and takes that out. */
+static int swap_entry(struct qcow2 *q, uint64_t guest_off, uint64_t *entry)
 {
 	struct table *table;
-	uint64_t entry;
+	uint64_t old;
 	size_t index;
+	be64_t *place;
 	int ret;
 
-	ret = qcow2_l2_get_writable(q, slot->guest_off, &table, &index);
+	ret = qcow2_l2_get_writable(q, guest_off, &table, &index);
 	if (ret < 0)
 		return ret;
-	if (slot->packed_len)
-		entry = qcow2_packed_encode(slot->host_off, slot->packed_len,
-					    q->cluster_bits);
-	else
-		entry = slot->host_off | QCOW2_COPIED;
-	((be64_t *)table->data)[index] = be64_make(entry);
+	place = (be64_t *)table->data + index;
+	old = be64_get(*place);
+	*place = be64_make(*entry);
+	*entry = old;
 	table_cache_mark_dirty(q->l2_cache, table);
 	table_cache_put(q->l2_cache, table);
 	return 0;
+}
+
+static uint64_t entry_of(const struct qcow2 *q, const struct pack_slot *slot)
+{
+	if (!slot->packed_len)
+		return slot->host_off | QCOW2_COPIED;
+	return qcow2_packed_encode(slot->host_off, slot->packed_len,
+				   q->cluster_bits);
+}
+
+/*
+ * All slots or none: the caller gives all of them back on failure, and what is
+ * linked must not be given back.
+ */
+static int link_slots(struct qcow2 *q, const struct pack_slot *slots,
+		      size_t count)
+{
+	uint64_t *entries = calloc(count, sizeof(*entries));
+	size_t done = 0;
+	int ret = entries ? 0 : -ENOMEM;
+
+	while (!ret && done < count) {
+		entries[done] = entry_of(q, &slots[done]);
+		ret = swap_entry(q, slots[done].guest_off, &entries[done]);
+		if (!ret)
+			done++;
+	}
+	while (ret < 0 && done--) {
+		/* Neither on nor back: no count may go down any more. */
+		if (swap_entry(q, slots[done].guest_off, &entries[done]) < 0)
+			atomic_store(&q->corrupt, true);
+	}
+	free(entries);
+	return ret;
 }
 
 static int pack_commit(struct image *img, const struct pack_slot *slots,
 		       size_t count)
 {
 	struct qcow2 *q = img->state;
-	int ret = atomic_load(&q->corrupt) ? -EIO : 0;
+	int ret;
 
 	pthread_mutex_lock(&q->change_lock);
 	pthread_mutex_lock(&q->table_lock);
-	for (size_t i = 0; i < count && !ret; i++)
-		ret = link_slot(q, &slots[i]);
+	ret = atomic_load(&q->corrupt) ? -EIO : link_slots(q, slots, count);
 	pthread_mutex_unlock(&q->table_lock);
 	pthread_mutex_unlock(&q->change_lock);
 	if (ret == -ERROR_CORRUPT)

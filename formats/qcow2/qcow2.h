@@ -167,6 +167,8 @@ int qcow2_refcount_find_free(struct qcow2 *q, uint64_t from, uint64_t want,
 
 /* ---- alloc.c: change_lock held ---- */
 
+/* Host clusters that the file may have: a device does not grow. */
+uint64_t qcow2_host_clusters_max(const struct qcow2 *q);
 /* `want` clusters or fewer, contiguous, counted once. */
 int qcow2_alloc(struct qcow2 *q, uint64_t want, struct qcow2_run *out);
 /* Exactly `want`, contiguous. */

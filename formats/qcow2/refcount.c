@@ -272,10 +272,11 @@ static int add_block_in_place(struct qcow2 *q, uint64_t block)
 	uint64_t host_off = cluster << q->cluster_bits;
 	int ret;
 
-	/* Cluster 0 is the header: a block that would sit there is missing
-	 * from an image whose every count is gone. */
-	if (!cluster || host_off >= QCOW2_HOST_OFF_MAX)
-		return cluster ? -EFBIG : -ERANGE;
+	if (host_off >= QCOW2_HOST_OFF_MAX)
+		return -EFBIG;
+	/* A table (or the header) is there: it was not counted. */
+	if (qcow2_run_hits_metadata(q, (struct qcow2_run){cluster, 1, false}))
+		return qcow2_mark_corrupt(q);
 	pthread_mutex_lock(&q->table_lock);
 	ret = fill_new_block(q, host_off, 1);
 	if (!ret)
@@ -294,6 +295,11 @@ struct area {
 	uint64_t blocks, table, payload;
 	uint64_t table_entries; /* of the new table; 0: the old one does */
 };
+
+static uint64_t area_end(const struct area *a)
+{
+	return a->start + a->blocks + a->table + a->payload;
+}
 
 static uint64_t blocks_present_end(const struct qcow2 *q)
 {
@@ -337,10 +343,19 @@ static int area_plan(const struct qcow2 *q, uint64_t payload, struct area *a)
 	a->payload = payload;
 	a->table_entries = table ? entries : 0;
 	if (entries * 8 > QCOW2_REFTABLE_BYTES_MAX ||
-	    ((a->start + blocks + table + payload) << q->cluster_bits) >
-		    QCOW2_HOST_OFF_MAX)
+	    area_end(a) > QCOW2_HOST_OFF_MAX >> q->cluster_bits)
 		return -EFBIG;
 	return 0;
+}
+
+/* Whether the area may be written: what is not counted may be in use. */
+static int area_check(struct qcow2 *q, const struct area *a)
+{
+	struct qcow2_run run = {a->start, area_end(a) - a->start, false};
+
+	if (qcow2_run_hits_metadata(q, run))
+		return qcow2_mark_corrupt(q);
+	return area_end(a) > qcow2_host_clusters_max(q) ? -ENOSPC : 0;
 }
 
 /* Blocks that describe the area, the first ones full. In the cache only. */
@@ -430,9 +445,10 @@ static int switch_reftable(struct qcow2 *q, const struct area *a,
 	q->reftable_entries = a->table_entries;
 	q->reftable_dirty = (struct qcow2_dirty_range){0, 0};
 	table_cache_publish(q->refblock_cache);
-	pthread_mutex_unlock(&q->table_lock);
+	/* Readers of mappings compare with these. */
 	q->header.reftable_off = off;
 	q->header.reftable_clusters = (uint32_t)a->table;
+	pthread_mutex_unlock(&q->table_lock);
 	/* A failure here leaks the old table, nothing more. */
 	if (change_counted(q, old, -1) == 0)
 		q->free_hint = min_u64(q->free_hint, old.first);
@@ -466,6 +482,8 @@ static int append_area(struct qcow2 *q, uint64_t payload, struct qcow2_run *out)
 	int ret;
 
 	ret = area_plan(q, payload, &a);
+	if (!ret)
+		ret = area_check(q, &a);
 	if (ret < 0)
 		return ret;
 	table = reftable_with_area(q, &a);

@@ -226,14 +226,20 @@ static void cut_file(struct qcow2 *q)
 	uint64_t end = div_round_up(storage_size(q->file), q->cluster_size);
 	uint64_t count = 0;
 
+	/* A sparse file may be very long: what no count can say is skipped. */
+	end = min_u64(end, q->reftable_entries << q->refblock_bits);
 	while (end > 1) {
+		if (!qcow2_refcount_covered(q, end - 1)) {
+			end = align_down(end - 1, 1ull << q->refblock_bits);
+			continue;
+		}
 		if (qcow2_refcount_read(q, end - 1, &count) < 0)
 			return;
 		if (count)
 			break;
 		end--;
 	}
-	if (end << q->cluster_bits < storage_size(q->file))
+	if (end && end << q->cluster_bits < storage_size(q->file))
 		storage_resize(q->file, end << q->cluster_bits, PREALLOC_OFF,
 			       NULL);
 }

@@ -166,7 +166,10 @@ int qcow2_l2_get_writable(struct qcow2 *q, uint64_t guest_off,
 	int ret;
 
 	assert(l1_idx < q->l1_entries);
-	if (!is_aligned(l2_off, q->cluster_size))
+	run = (struct qcow2_run){qcow2_cluster_index(q, l2_off), 1, false};
+	/* Before it is copied: the copy would let go of what it was. */
+	if (!is_aligned(l2_off, q->cluster_size) ||
+	    (l2_off && qcow2_run_hits_tables(q, run)))
 		return -ERROR_CORRUPT;
 	if (!l2_off || !(entry & QCOW2_COPIED)) {
 		ret = make_l2(q, l1_idx);
@@ -174,9 +177,6 @@ int qcow2_l2_get_writable(struct qcow2 *q, uint64_t guest_off,
 			return ret;
 		l2_off = q->l1[l1_idx] & QCOW2_OFFSET_MASK;
 	}
-	run = (struct qcow2_run){qcow2_cluster_index(q, l2_off), 1, false};
-	if (qcow2_run_hits_tables(q, run))
-		return -ERROR_CORRUPT;
 	*index = l2_idx % unit_entries;
 	return get_unit(q, l2_off + l2_idx / unit_entries * unit_entries * 8,
 			false, table);
