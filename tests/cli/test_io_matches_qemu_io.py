@@ -8,7 +8,6 @@ content, one process for each command where order on two streams matters.
 import re
 
 import pytest
-from conftest import Runner, require
 
 SPEED = re.compile(r"\([^()]*/sec and [0-9.]* ops/sec\)")
 TIME = re.compile(r"[0-9]+:?[0-9:]*\.[0-9]{2}( sec)?(?=[ ,])")
@@ -23,16 +22,11 @@ def normal(text):
 class Pair:
     """qemu-io and ours, each in a folder of its own."""
 
-    def __init__(self, links, root):
-        for name in ("ours", "theirs"):
-            (root / name).mkdir()
-        self.ours = Runner(links / "qemu-io", root / "ours")
-        self.theirs = Runner(require("qemu-io"), root / "theirs")
-        self.img = require("qemu-img")
-
-    def setup(self, args):
-        for runner in (self.ours, self.theirs):
-            Runner(self.img, runner.cwd).good(args)
+    def __init__(self, links, twins):
+        runner = type(twins.ours)
+        self.ours = runner(links / "qemu-io", twins.ours.cwd)
+        self.theirs = runner(twins.their_io, twins.theirs.cwd)
+        self.setup = twins.setup
 
     def same(self, args, **more):
         results = [runner(args, **more) for runner in (self.ours, self.theirs)]
@@ -48,11 +42,10 @@ class Pair:
 
 
 @pytest.fixture
-def pair(links, tmp_path):
-    pair = Pair(links, tmp_path)
-    pair.setup("create -q -f qcow2 disk.qcow2 1M")
-    pair.setup("create -q -f raw disk.raw 1M")
-    return pair
+def pair(links, twins):
+    twins.setup("img create -q -f qcow2 disk.qcow2 1M",
+                "img create -q -f raw disk.raw 1M")
+    return Pair(links, twins)
 
 
 READS = [
@@ -149,7 +142,7 @@ def test_truncate(pair, name):
 
 def test_maps_of_a_chain(pair):
     pair.same_commands(["write -q 64k 100k"], "disk.qcow2")
-    pair.setup("create -q -f qcow2 -b disk.qcow2 -F qcow2 top.qcow2")
+    pair.setup("img create -q -f qcow2 -b disk.qcow2 -F qcow2 top.qcow2")
     pair.same_commands(["map", "a 0 1M", "write -q -z 0 64k", "map",
                         "discard -q 64k 64k", "map", "write -q 300k 1k",
                         "a 0 1M"], "top.qcow2")

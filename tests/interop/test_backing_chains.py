@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from conftest import commands
+from tools import commands
 
 K = 1024
 

@@ -9,7 +9,7 @@ data stays. QEMU has to see the same, before and after.
 import os
 
 import pytest
-from conftest import commands
+from tools import commands
 
 K = 1024
 

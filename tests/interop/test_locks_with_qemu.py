@@ -4,7 +4,7 @@
 import contextlib
 
 import pytest
-from conftest import commands
+from tools import commands
 
 LOCKED = "Is another process using the image"
 

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from conftest import commands
+from tools import commands
 
 M = 1 << 20
 GEOMETRIES = ["cluster_size=64k", "cluster_size=512,refcount_bits=1",

@@ -11,8 +11,8 @@ import itertools
 import random
 
 import pytest
-from conftest import commands
 from disk_model import Disk, first_difference, random_command, random_pack
+from tools import commands
 
 CLUSTERS = {"512": 512, "4k": 4096, "64k": 65536, "2M": 2 << 20}
 GEOMETRIES = [(cluster, "0.10", 16) for cluster in CLUSTERS] + [

@@ -12,8 +12,8 @@ import os
 import random
 
 import pytest
-from conftest import commands
 from disk_model import Disk, first_difference, random_command, random_range
+from tools import commands
 
 FIRST = int(os.environ.get("RANDOM_FIRST", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("RANDOM_SEEDS", "3")))

@@ -7,7 +7,7 @@ QEMU resizes ours and reads what we resized.
 import os
 
 import pytest
-from conftest import commands
+from tools import commands
 
 K = 1024
 M = 1024 * K
