@@ -3,8 +3,9 @@
  * New images: the plan of their parts, and the header (spec: qcow2 1.1).
  *
  * Whole images appear under their name only when finished (output.h), so the
- * order of the writes does not matter. The header comes last all the same: on a
- * device there is no other name, and a half written image must not look whole.
+ * order of the writes does not matter. The header comes last all the same, and
+ * after a sync: on a device there is no other name, and a half written image
+ * must not look whole.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -139,7 +140,10 @@ static int write_image(struct storage *s, const struct qcow2_new *n,
 	ret = qcow2_plan_write(s, &plan, n, progress, err);
 	if (ret < 0)
 		goto out;
-	ret = storage_write(s, area, used, 0);
+	/* Last also on the disk, whatever order it writes in. */
+	ret = storage_sync(s);
+	if (!ret)
+		ret = storage_write(s, area, used, 0);
 	if (ret < 0)
 		error_set_errno(err, -ret, "Could not write the header");
 out:

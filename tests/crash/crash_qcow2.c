@@ -19,13 +19,12 @@
 #include "block/bytes.h"
 #include "block/image.h"
 #include "block/storage/memory.h"
+#include "tests/support/crash-states.h"
 #include "tests/support/log-storage.h"
 #include "tests/support/workload.h"
 
-#define STEPS_PER_RUN	  120
-#define SUBSETS_ALL_BELOW 6 /* so many pending writes: every subset */
-#define SAMPLES		  20
-#define DEEP_EVERY	  16 /* states that are written to as well */
+#define STEPS_PER_RUN 120
+#define DEEP_EVERY    16 /* states that are written to as well */
 
 enum event_kind { EVENT_BEGUN, EVENT_FLUSHED };
 
@@ -45,9 +44,8 @@ struct run {
 
 	/* replay */
 	struct disk_oracle oracle;
-	struct flat_disk durable, state;
-	const struct log_entry *pending[4096];
-	size_t pending_count;
+	size_t next_event;
+	const struct flat_disk *state;
 	uint64_t states, failures;
 };
 
@@ -121,8 +119,8 @@ static struct storage *state_storage(const struct run *run)
 {
 	struct storage *s;
 
-	if (storage_memory_from(&s, "state", run->state.data, run->state.size) <
-	    0)
+	if (storage_memory_from(&s, "state", run->state->data,
+				run->state->size) < 0)
 		abort();
 	return s;
 }
@@ -131,7 +129,7 @@ static bool counts_may_lag(const struct run *run)
 {
 	/* The dirty bit: counts are made good when it is opened for writing */
 	return strstr(run->geometry->create, "lazy") &&
-	       (run->state.data[79] & 1);
+	       (run->state->data[79] & 1);
 }
 
 /* Opens the state for writing, goes on working, and looks again. */
@@ -144,7 +142,7 @@ static void judge_deep(struct run *run)
 	struct image *img;
 	char why[300] = "";
 
-	if (storage_log_new(&s, &log, &run->state) < 0)
+	if (storage_log_new(&s, &log, run->state) < 0)
 		abort();
 	if (workload_open(&img, s, run->geometry, true) < 0) {
 		fail(run, "state does not open for writing", "");
@@ -177,7 +175,7 @@ static void judge_deep(struct run *run)
 		fail(run, "after 20 operations", why);
 	if (image_close(img) < 0)
 		fail(run, "close after the crash failed", "");
-	flat_disk_copy(&after, &run->state);
+	flat_disk_copy(&after, run->state);
 	for (size_t i = 0; i < log.count; i++)
 		flat_disk_apply(&after, &log.entries[i]);
 	if (storage_memory_from(&s, "after", after.data, after.size) < 0)
@@ -196,11 +194,13 @@ static void judge_deep(struct run *run)
 	disk_oracle_release(&oracle);
 }
 
-static void judge(struct run *run)
+static void judge(void *opaque, const struct flat_disk *state)
 {
+	struct run *run = opaque;
 	char why[300] = "";
 	struct image *img;
 
+	run->state = state;
 	run->states++;
 	if (workload_open(&img, state_storage(run), run->geometry, false) < 0) {
 		fail(run, "state does not open", "");
@@ -222,84 +222,13 @@ static void judge(struct run *run)
 
 /* ---- making states ---- */
 
-static void start_state(struct run *run)
+static void reach(void *opaque, size_t log_pos)
 {
-	flat_disk_copy(&run->state, &run->durable);
-}
+	struct run *run = opaque;
 
-static void subset_state(struct run *run, uint64_t mask)
-{
-	start_state(run);
-	for (size_t i = 0; i < run->pending_count; i++) {
-		if (mask >> i & 1)
-			flat_disk_apply(&run->state, run->pending[i]);
-	}
-	judge(run);
-}
-
-/* Everything but `skip`, up to and without `end`. */
-static void prefix_state(struct run *run, size_t end, size_t skip)
-{
-	start_state(run);
-	for (size_t i = 0; i < end; i++) {
-		if (i != skip)
-			flat_disk_apply(&run->state, run->pending[i]);
-	}
-	judge(run);
-}
-
-static void random_state(struct run *run)
-{
-	start_state(run);
-	for (size_t i = 0; i < run->pending_count; i++) {
-		if (workload_random(&run->random) & 1)
-			flat_disk_apply(&run->state, run->pending[i]);
-	}
-	judge(run);
-}
-
-/* Random ones reach the disk, each of them torn in some way. */
-static void torn_state(struct run *run)
-{
-	start_state(run);
-	for (size_t i = 0; i < run->pending_count; i++) {
-		uint64_t dice = workload_random(&run->random);
-
-		if (dice % 3 == 0)
-			continue;
-		flat_disk_apply_torn(&run->state, run->pending[i],
-				     dice % 3 == 1
-					     ? UINT64_MAX
-					     : workload_random(&run->random));
-	}
-	judge(run);
-}
-
-static void epoch_states(struct run *run)
-{
-	size_t n = run->pending_count;
-
-	if (n <= SUBSETS_ALL_BELOW) {
-		for (uint64_t mask = 0; mask < 1ull << n; mask++)
-			subset_state(run, mask);
-	} else {
-		for (unsigned i = 0; i < SAMPLES; i++) {
-			prefix_state(run,
-				     workload_random(&run->random) % (n + 1),
-				     SIZE_MAX);
-			prefix_state(run, n, workload_random(&run->random) % n);
-			random_state(run);
-		}
-	}
-	for (unsigned i = 0; n && i < SAMPLES / 2; i++)
-		torn_state(run);
-}
-
-static void replay_events(struct run *run, size_t *next, size_t log_pos)
-{
-	while (*next < run->event_count &&
-	       run->events[*next].log_pos <= log_pos) {
-		const struct event *e = &run->events[(*next)++];
+	while (run->next_event < run->event_count &&
+	       run->events[run->next_event].log_pos <= log_pos) {
+		const struct event *e = &run->events[run->next_event++];
 
 		if (e->kind == EVENT_FLUSHED)
 			disk_oracle_flushed(&run->oracle);
@@ -310,24 +239,17 @@ static void replay_events(struct run *run, size_t *next, size_t log_pos)
 
 static void replay(struct run *run)
 {
-	size_t next_event = 0;
+	const struct crash_states crash = {
+		.log = &run->log,
+		.start = &run->start,
+		.random = &run->random,
+		.reach = reach,
+		.judge = judge,
+		.opaque = run,
+	};
 
 	workload_oracle_init(&run->oracle, run->geometry);
-	flat_disk_copy(&run->durable, &run->start);
-	for (size_t i = 0; i < run->log.count; i++) {
-		const struct log_entry *e = &run->log.entries[i];
-
-		replay_events(run, &next_event, i);
-		if (e->kind != LOG_SYNC) {
-			if (run->pending_count < 4096)
-				run->pending[run->pending_count++] = e;
-			continue;
-		}
-		epoch_states(run);
-		for (size_t k = 0; k < run->pending_count; k++)
-			flat_disk_apply(&run->durable, run->pending[k]);
-		run->pending_count = 0;
-	}
+	crash_states_run(&crash);
 	disk_oracle_release(&run->oracle);
 }
 
@@ -347,8 +269,6 @@ static void run_one(const struct workload_geometry *geometry, uint64_t seed,
 	*failures += run->failures;
 	storage_log_release(&run->log);
 	flat_disk_release(&run->start);
-	flat_disk_release(&run->durable);
-	flat_disk_release(&run->state);
 	free(run);
 }
 
