@@ -195,6 +195,9 @@ int file_extent(struct storage *s, uint64_t off, uint64_t len,
 		out->hole = errno == ENXIO && is_trailing_hole(s, off + len);
 		return 0;
 	}
+	/* Data behind the end of the file makes no sense: it is in doubt. */
+	if ((uint64_t)data >= storage_size(s))
+		return 0;
 	if ((uint64_t)data > off) {
 		out->hole = true;
 		out->len = min_u64(len, data - off);

@@ -359,9 +359,11 @@ static void odd_answers_about_holes_mean_data(void **state)
 		{ENXIO, -1, -1, true, 5000},
 		{EINVAL, -1, -1, false, 5000},
 		{EIO, -1, -1, false, 5000},
-		{0, 999, -1, false, 5000},  /* before what was asked */
-		{0, 3000, -1, true, 2000},  /* a hole in front */
-		{0, 99999, -1, true, 5000}, /* data behind the range */
+		{0, 999, -1, false, 5000},   /* before what was asked */
+		{0, 3000, -1, true, 2000},   /* a hole in front */
+		{0, 9000, -1, true, 5000},   /* data behind the range */
+		{0, 10000, -1, false, 5000}, /* behind the end */
+		{0, 99999, -1, false, 5000},
 		{0, 1000, 4000, false, 3000},
 		{0, 1000, 1000, false, 5000}, /* a hole without progress */
 		{0, 1000, 10, false, 5000},
