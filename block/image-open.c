@@ -150,6 +150,8 @@ static unsigned file_flags(const struct image_open_args *args)
 		flags |= FILE_OPEN_WRITE;
 	if (args->flags & IMAGE_FORCE_SHARE)
 		flags |= FILE_OPEN_NO_LOCK;
+	if (args->flags & IMAGE_DISTRUST_HOLES)
+		flags |= FILE_OPEN_DISTRUST_HOLES;
 	if (is_direct(args->cache))
 		flags |= FILE_OPEN_DIRECT;
 	return flags;
@@ -272,12 +274,15 @@ static int open_backing(struct image *top, struct image *img,
 static int open_chain(struct image *top, const struct image_open_args *args,
 		      struct error *err)
 {
-	static const struct opener no_opener = {.policy = OPENER_NONE};
+	struct opener opener = {.policy = OPENER_NONE};
 	struct image_open_args with_opener = *args;
 	struct image *img = top;
 
-	if (!with_opener.opener)
-		with_opener.opener = &no_opener;
+	if (args->opener)
+		opener = *args->opener;
+	if (args->flags & IMAGE_DISTRUST_HOLES)
+		opener.distrust_holes = true;
+	with_opener.opener = &opener;
 	for (unsigned depth = 1; img->backing_name; depth++) {
 		int ret;
 

@@ -39,6 +39,8 @@ struct options;
 #define IMAGE_INFO_ONLY	  0x10u /* header only: no guest I/O follows */
 /* Writing to a disk that was only guessed to be raw is the user's wish. */
 #define IMAGE_KEEP_GUESS 0x20u
+/* Every byte of every layer is read: file systems may lie about holes. */
+#define IMAGE_DISTRUST_HOLES 0x40u
 
 enum cache_mode {
 	CACHE_WRITEBACK,    /* durable on flush */

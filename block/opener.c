@@ -183,6 +183,8 @@ int opener_open(const struct opener *opener, const char *path, bool direct,
 		flags |= FILE_OPEN_DIRECT;
 	if (opener->force_share)
 		flags |= FILE_OPEN_NO_LOCK;
+	if (opener->distrust_holes)
+		flags |= FILE_OPEN_DISTRUST_HOLES;
 	if (!opener->allow_devices)
 		flags |= FILE_OPEN_NO_DEVICE;
 	switch (opener->policy) {

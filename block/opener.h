@@ -24,7 +24,8 @@ struct opener {
 	bool allow_devices;    /* block devices, else regular files only */
 	/* Formats of implicit files that record none are probed. */
 	bool allow_probing;
-	bool force_share; /* -U was given */
+	bool force_share;    /* -U was given */
+	bool distrust_holes; /* as FILE_OPEN_DISTRUST_HOLES */
 };
 
 /*

@@ -23,7 +23,13 @@
 #define ROWS_MAX  48
 #define LONG_BASE 256
 
-enum { OPT_HELP = LONG_BASE + ROWS_MAX, OPT_OBJECT, OPT_UNTRUSTED, OPT_TRUST };
+enum {
+	OPT_HELP = LONG_BASE + ROWS_MAX,
+	OPT_OBJECT,
+	OPT_UNTRUSTED,
+	OPT_TRUST,
+	OPT_DISTRUST_HOLES,
+};
 
 /* Of block/options.h, which cannot be included here. */
 int size_parse(const char *text, uint64_t *out);
@@ -53,6 +59,7 @@ static void table_build(struct getopt_table *table, const struct arg_def *defs)
 		{"object", required_argument, NULL, OPT_OBJECT},
 		{"untrusted", no_argument, NULL, OPT_UNTRUSTED},
 		{"trust-dir", required_argument, NULL, OPT_TRUST},
+		{"no-trust-holes", no_argument, NULL, OPT_DISTRUST_HOLES},
 		{NULL, 0, NULL, 0},
 	};
 	struct option *row = table->longs;
@@ -234,6 +241,9 @@ static int handle(const struct getopt_table *table, struct command_context *ctx,
 		return -1;
 	case OPT_TRUST:
 		command_trust_directory(ctx, optarg);
+		return -1;
+	case OPT_DISTRUST_HOLES:
+		command_distrust_holes(ctx);
 		return -1;
 	case ':':
 		return message_usage("missing argument for option '%s'",

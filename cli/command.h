@@ -15,11 +15,14 @@
 struct command_context {
 	const char *name;    /* of the command, as in the table */
 	struct opener trust; /* what images may make us open */
+	unsigned open_flags; /* IMAGE_* for every image that is read */
 };
 
 /* --untrusted, and --trust-dir. `dir` is borrowed. */
 void command_trust_nothing(struct command_context *ctx);
 void command_trust_directory(struct command_context *ctx, const char *dir);
+/* --no-trust-holes */
+void command_distrust_holes(struct command_context *ctx);
 
 /* argv[0] is the name of the command; options and operands follow. */
 typedef int command_function(struct command_context *ctx, int argc,

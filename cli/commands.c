@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/format.h"
+#include "block/image.h"
 #include "formats/registry.h"
 
 const struct command commands[] = {
@@ -86,6 +87,11 @@ void command_trust_directory(struct command_context *ctx, const char *dir)
 	ctx->trust.directory = dir;
 }
 
+void command_distrust_holes(struct command_context *ctx)
+{
+	ctx->open_flags |= IMAGE_DISTRUST_HOLES;
+}
+
 static void print_formats(void)
 {
 	printf("Supported formats:");
@@ -111,6 +117,8 @@ static const char parameters_help[] =
 	"Trust, for any command:\n"
 	"  --untrusted      open no other file because an image names it\n"
 	"  --trust-dir DIR  open what images name only below DIR\n"
+	"  --no-trust-holes read every byte, whatever the file system says of "
+	"holes\n"
 	"\n";
 
 void command_print_overview(void)

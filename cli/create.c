@@ -125,8 +125,11 @@ static int open_backing(const struct command_context *ctx, const char *image,
 	if (rc == 0)
 		rc = image_spec_from_path(&spec, path, format);
 	if (rc == 0) {
-		struct image_open_args args = {.spec = &spec,
-					       .opener = &opener};
+		struct image_open_args args = {
+			.spec = &spec,
+			.flags = ctx->open_flags,
+			.opener = &opener,
+		};
 
 		rc = image_open(out, &args, &inner);
 	}

@@ -83,7 +83,8 @@ static int open_spec_of(struct io_session *io, const struct io_open_args *args,
 	struct image_spec spec = {0};
 	struct image_open_args open_args = {
 		.spec = &spec,
-		.flags = args->read_only ? 0 : IMAGE_WRITE,
+		.flags = io->ctx->open_flags |
+			 (args->read_only ? 0 : IMAGE_WRITE),
 		.cache = args->cache,
 		.opener = &opener,
 	};

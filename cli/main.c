@@ -7,13 +7,14 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/command.h"
 #include "cli/message.h"
 
-enum { OPT_UNTRUSTED = 256, OPT_TRUST_DIR };
+enum { OPT_UNTRUSTED = 256, OPT_TRUST_DIR, OPT_NO_TRUST_HOLES };
 
 static const struct option global_options[] = {
 	{"help", no_argument, NULL, 'h'},
@@ -21,6 +22,7 @@ static const struct option global_options[] = {
 	{"trace", required_argument, NULL, 'T'},
 	{"untrusted", no_argument, NULL, OPT_UNTRUSTED},
 	{"trust-dir", required_argument, NULL, OPT_TRUST_DIR},
+	{"no-trust-holes", no_argument, NULL, OPT_NO_TRUST_HOLES},
 	{NULL, 0, NULL, 0},
 };
 
@@ -64,6 +66,9 @@ static int run_program(struct command_context *ctx, int argc, char **argv)
 		case OPT_TRUST_DIR:
 			command_trust_directory(ctx, optarg);
 			break;
+		case OPT_NO_TRUST_HOLES:
+			command_distrust_holes(ctx);
+			break;
 		case ':':
 			return message_usage("missing argument for option '%s'",
 					     argv[optind - 1]);
@@ -95,6 +100,8 @@ int main(int argc, char **argv)
 	struct command_context ctx = {0};
 	static char io_name[] = "io";
 
+	/* A write over a limit of file sizes is to fail, not to kill. */
+	signal(SIGXFSZ, SIG_IGN);
 	trust_init(&ctx.trust);
 	if (!strcmp(program_invocation_short_name, "qemu-io")) {
 		argv[0] = io_name;

@@ -51,7 +51,7 @@ struct image *open_image(const struct command_context *ctx,
 	struct image *img = NULL;
 	struct image_open_args args = {
 		.spec = &spec,
-		.flags = request->flags,
+		.flags = request->flags | ctx->open_flags,
 		.cache = request->cache,
 		.opener = &opener,
 	};

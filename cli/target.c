@@ -51,7 +51,11 @@ static int open_backing(struct target *target,
 	const char *name = options_get(request->options, "backing_file");
 	struct opener opener = request->ctx->trust;
 	struct image_spec spec = {0};
-	struct image_open_args args = {.spec = &spec, .opener = &opener};
+	struct image_open_args args = {
+		.spec = &spec,
+		.flags = request->ctx->open_flags,
+		.opener = &opener,
+	};
 	struct image *base = NULL;
 	char *resolved = NULL;
 	int rc;
