@@ -275,12 +275,15 @@ static int make_cache(struct qcow2 *q, const struct options *opts,
 	return 0;
 }
 
+/* No more than there are tables to keep: small images open fast. */
 static int make_caches(struct qcow2 *q, const struct options *opts,
 		       struct error *err)
 {
+	uint64_t all_tables = (uint64_t)q->header.l1_entries * q->cluster_size;
 	int ret;
 
-	ret = make_cache(q, opts, "l2-cache-size", L2_CACHE_BYTES, &q->l2_cache,
+	ret = make_cache(q, opts, "l2-cache-size",
+			 min_u64(L2_CACHE_BYTES, all_tables), &q->l2_cache,
 			 err);
 	if (ret < 0)
 		return ret;
