@@ -124,6 +124,9 @@ int main(void)
 		 NULL, (void *)(uintptr_t)&workload_geometries[2]},
 		{"lazy refcounts", writers_of_one_cluster_lose_nothing, NULL,
 		 NULL, (void *)(uintptr_t)&workload_geometries[4]},
+		{"a refcount table that grows",
+		 writers_of_one_cluster_lose_nothing, NULL, NULL,
+		 (void *)(uintptr_t)&workload_geometries[12]},
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
