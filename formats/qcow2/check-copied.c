@@ -106,11 +106,8 @@ static inline bool run_right(const struct qcheck_slice *s, uint64_t first,
 	uint64_t k = first - s->first, end;
 	bool mine = k < s->count;
 
-	/* No branch on `mine`, which nothing predicts in a shuffled image. */
 	if (count == 1 && first < s->c->cluster_count)
-		return !(mine &
-			 (qcheck_stored_is_one(s, mine ? first : s->first) ^
-			  copied));
+		return !mine || qcheck_stored_is_one(s, first) == copied;
 	if (s->lead && first + count > qcheck_clusters(s->c))
 		return false;
 	end = min_u64(first + count - s->first, s->count);
@@ -189,29 +186,77 @@ int qcheck_copied(struct qcheck_slice *s)
 	return qcheck_walk(&walk);
 }
 
-/* Entries that lead nowhere sensible are not touched at all. */
+static bool qcheck_is_shared(const struct qcheck *c, uint64_t cluster)
+{
+	const struct qcheck_shared *shared = c->shared;
+	size_t low = 0, high = shared->count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (shared->clusters[mid] < cluster)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return shared->all ||
+	       (low < shared->count && shared->clusters[low] == cluster);
+}
+
+/* Whether a pointer leads somewhere sensible; others are not touched at all. */
 static bool is_sound(const struct qcheck *c, uint64_t entry)
 {
 	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
 
-	return c->has_data_file || (is_aligned(host_off, c->cluster_size) &&
-				    host_off < c->file_size);
+	if (entry & QCOW2_L2_COMPRESSED)
+		return qcow2_packed_decode(entry, c->cluster_bits).host_off <
+		       c->file_size;
+	if (entry & QCOW2_L2_RESERVED)
+		return false;
+	if (c->has_data_file)
+		return true;
+	return host_off < c->file_size &&
+	       (is_aligned(host_off, c->cluster_size) || entry & QCOW2_L2_ZERO);
+}
+
+bool qcheck_may_mend(const struct qcheck *c, const struct qcheck_table *t,
+		     const uint8_t *bytes)
+{
+	const be64_t *words = (const void *)bytes;
+	size_t step = c->extended_l2 ? 2 : 1;
+	size_t sound = 0, other = 0;
+
+	if (!is_aligned(t->host_off, c->cluster_size) ||
+	    qcheck_is_shared(c, t->host_off >> c->cluster_bits))
+		return false;
+	for (size_t i = 0; i < c->cluster_size / sizeof(be64_t); i += step) {
+		uint64_t entry = be64_get(words[i]);
+
+		if (!entry)
+			continue;
+		sound += is_sound(c, entry);
+		other += !is_sound(c, entry);
+	}
+	return sound >= other;
 }
 
 static int mend_l1_entry(struct qcheck_slice *s, uint64_t entry,
 			 uint64_t entry_off, const struct qcheck_span *span)
 {
+	const struct qcheck *c = s->c;
 	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
-	uint64_t cluster = host_off >> s->c->cluster_bits;
+	uint64_t cluster = host_off >> c->cluster_bits;
 	uint64_t stored;
 	be64_t mended;
 
 	(void)span;
-	if (!host_off || !is_sound(s->c, entry) || !is_mine(s, cluster) ||
-	    !is_wrong(s, cluster, entry & QCOW2_COPIED, &stored))
+	if (!host_off || !is_aligned(host_off, c->cluster_size) ||
+	    host_off >= c->file_size || !is_mine(s, cluster) ||
+	    !is_wrong(s, cluster, entry & QCOW2_COPIED, &stored) ||
+	    qcheck_is_shared(s->c, entry_off >> c->cluster_bits))
 		return 0;
 	mended = be64_make(entry ^ QCOW2_COPIED);
-	return storage_write(s->c->file, &mended, sizeof(mended), entry_off);
+	return storage_write(c->file, &mended, sizeof(mended), entry_off);
 }
 
 static int mend_table(struct qcheck_slice *s, const struct qcheck_table *t,
@@ -223,6 +268,8 @@ static int mend_table(struct qcheck_slice *s, const struct qcheck_table *t,
 	size_t first = count, last = 0;
 	uint64_t stored;
 
+	if (!qcheck_may_mend(s->c, t, bytes))
+		return 0;
 	for (size_t i = 0; i < count; i += step) {
 		uint64_t entry = be64_get(words[i]);
 

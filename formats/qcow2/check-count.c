@@ -289,11 +289,13 @@ static void count_entry(struct qcheck_slice *s, struct place *p, uint64_t entry,
 	enum qcow2_cluster_kind kind = entry_kind(s->c, entry);
 	uint32_t weight = p->table->weight;
 
-	if (kind != QCOW2_COMPRESSED && entry & QCOW2_L2_RESERVED)
+	if (kind != QCOW2_COMPRESSED && entry & QCOW2_L2_RESERVED) {
 		entry_corrupt(
 			s, weight,
 			"ERROR found l2 entry with reserved bits set: %" PRIx64,
 			entry);
+		s->tally.pointers_lost = true;
+	}
 	switch (kind) {
 	case QCOW2_COMPRESSED:
 		count_packed(s, p, entry, bitmap);
@@ -394,11 +396,13 @@ static int count_l1_entry(struct qcheck_slice *s, uint64_t entry,
 {
 	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
 
-	if (entry & QCOW2_L1_RESERVED)
+	if (entry & QCOW2_L1_RESERVED) {
 		entry_corrupt(
 			s, span->weight,
 			"ERROR found L1 entry with reserved bits set: %" PRIx64,
 			entry);
+		s->tally.pointers_lost = true;
+	}
 	if (!host_off) {
 		entry_corrupt(s, span->weight,
 			      "ERROR L1 entry at 0x%" PRIx64
@@ -407,7 +411,8 @@ static int count_l1_entry(struct qcheck_slice *s, uint64_t entry,
 		s->tally.pointers_lost = true;
 		return 0;
 	}
-	qcheck_reference(s, host_off, s->c->cluster_size, span->weight);
+	if (!s->no_tables)
+		qcheck_reference(s, host_off, s->c->cluster_size, span->weight);
 	if (!is_aligned(host_off, s->c->cluster_size)) {
 		entry_corrupt(
 			s, span->weight,
@@ -470,6 +475,13 @@ static int count_bitmap_table(struct qcheck_slice *s,
 	return 0;
 }
 
+static void count_spans(struct qcheck_slice *s, const struct qcheck_spans *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		qcheck_add(s, list->items[i].start, list->items[i].len,
+			   list->items[i].weight);
+}
+
 int qcheck_count(struct qcheck_slice *s)
 {
 	struct qcheck *c = s->c;
@@ -483,9 +495,9 @@ int qcheck_count(struct qcheck_slice *s)
 	int ret;
 
 	ret = qcheck_walk(&walk);
-	for (size_t i = 0; i < c->fixed.count && !ret; i++)
-		qcheck_add(s, c->fixed.items[i].start, c->fixed.items[i].len,
-			   c->fixed.items[i].weight);
+	count_spans(s, &c->fixed);
+	if (s->past_end)
+		count_spans(s, &c->dangling);
 	for (size_t i = 0; i < c->bitmap_tables.count && !ret; i++)
 		ret = count_bitmap_table(s, &c->bitmap_tables.items[i]);
 	if (!ret && !c->skip_old_refcounts)

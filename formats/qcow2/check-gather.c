@@ -32,30 +32,36 @@ bool qcheck_past_end(const struct qcheck *c, uint64_t host_off, uint64_t len)
 	return end > c->file_size && end - c->file_size >= c->cluster_size;
 }
 
+/* The clusters that [off, off + len) touches; 0 < len, whatever they are. */
+static struct qcheck_span clusters_of(const struct qcheck *c, uint64_t off,
+				      uint64_t len)
+{
+	uint64_t first = off >> c->cluster_bits;
+	uint64_t head = off & (c->cluster_size - 1);
+
+	return (struct qcheck_span){
+		.start = first,
+		.len = ((head + (len - 1)) >> c->cluster_bits) + 1,
+		.weight = 1,
+	};
+}
+
 /* Bytes that hold one reference for each cluster they touch. */
 static int add_region(struct qcheck *c, uint64_t off, uint64_t len,
 		      const char *what)
 {
-	uint64_t first;
-
 	if (!len)
 		return 0;
-	if (qcheck_past_end(c, off, len)) {
-		qcheck_say(&c->report,
-			   "ERROR %s at 0x%" PRIx64 " of %" PRIu64
-			   " bytes exceeds the file's end at 0x%" PRIx64,
-			   what, off, len, c->file_size);
-		c->tally.corruptions++;
+	if (!qcheck_past_end(c, off, len))
+		return qcheck_spans_add(&c->fixed, clusters_of(c, off, len));
+	qcheck_say(&c->report,
+		   "ERROR %s at 0x%" PRIx64 " of %" PRIu64
+		   " bytes exceeds the file's end at 0x%" PRIx64,
+		   what, off, len, c->file_size);
+	c->tally.corruptions++;
+	if (len > UINT64_MAX - c->cluster_size)
 		return 0;
-	}
-	first = off >> c->cluster_bits;
-	return qcheck_spans_add(
-		&c->fixed,
-		(struct qcheck_span){
-			.start = first,
-			.len = ((off + len - 1) >> c->cluster_bits) - first + 1,
-			.weight = 1,
-		});
+	return qcheck_spans_add(&c->dangling, clusters_of(c, off, len));
 }
 
 /* A table whose entries are read later, as far as the file has it. */
@@ -342,6 +348,9 @@ int qcheck_gather(struct qcheck *c)
 	if (ret < 0)
 		return ret;
 	ret = qcheck_spans_flatten(&c->l1);
+	if (ret < 0)
+		return ret;
+	ret = qcheck_spans_flatten(&c->dangling);
 	if (ret < 0)
 		return ret;
 	ret = qcheck_spans_flatten(&c->bitmap_tables);

@@ -317,6 +317,18 @@ int qcheck_compare(struct qcheck_slice *s)
 	return 0;
 }
 
+static uint64_t ones_at(const struct qcheck_slice *s, uint64_t slot)
+{
+	unsigned order = s->c->q->refcount_order;
+	uint64_t ones = 0;
+
+	for (unsigned i = 0; i < STEP; i++)
+		ones |= (uint64_t)(qcow2_refcount_get(s->block, slot + i,
+						      order) == 1)
+			<< i;
+	return ones;
+}
+
 int qcheck_load_ones(struct qcheck_slice *s)
 {
 	unsigned bits = s->c->q->refblock_bits;
@@ -327,17 +339,9 @@ int qcheck_load_ones(struct qcheck_slice *s)
 		uint64_t slots = min_u64(qcheck_block_slots(s->c), end - base);
 		bool readable = qcheck_block_load(s, i);
 
-		for (uint64_t slot = 0; slot < slots; slot += STEP) {
-			uint64_t ones = 0;
-
-			for (unsigned k = 0; k < STEP && readable; k++)
-				ones |= (uint64_t)(qcow2_refcount_get(
-							   s->block, slot + k,
-							   s->c->q->refcount_order) ==
-						   1)
-					<< k;
-			store_ones(s, base + slot, ones);
-		}
+		for (uint64_t slot = 0; slot < slots; slot += STEP)
+			store_ones(s, base + slot,
+				   readable ? ones_at(s, slot) : 0);
 	}
 	return 0;
 }

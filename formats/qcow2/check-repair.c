@@ -9,21 +9,98 @@
  *  3. counts that are too high are lowered; sync
  *  4. COPIED flags follow the counts; sync
  *
- * Or, in place of 2 and 3, new refcount structures. Data is never guessed, and
- * while a pointer is damaged nothing is freed: what looks like a leak may be
- * what it led to.
+ * Or, in place of 2 and 3, new refcount structures. Data is never guessed: no
+ * table is written to which something else than the L1 table leads, and while a
+ * pointer is damaged nothing is freed, for what looks like a leak may be what
+ * it led to.
  */
 #include "formats/qcow2/check.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/error.h"
 #include "block/storage.h"
 
+/* Tables that are shared and remembered: 512 KiB. */
+#define SHARED_MAX 65536u
+
 struct repair {
 	struct qcheck c;
+	struct qcheck_shared shared;
 	bool raise, lower;
 };
+
+static void note_shared(struct qcheck_shared *shared, uint64_t cluster)
+{
+	size_t capacity = shared->capacity ? shared->capacity * 2 : 64;
+	uint64_t *clusters;
+
+	if (shared->count == shared->capacity) {
+		clusters = capacity > SHARED_MAX
+				   ? NULL
+				   : realloc(shared->clusters,
+					     capacity * sizeof(*clusters));
+		if (!clusters) {
+			shared->all = true;
+			return;
+		}
+		shared->clusters = clusters;
+		shared->capacity = capacity;
+	}
+	shared->clusters[shared->count++] = cluster;
+}
+
+/* An L2 table to which more than L1 entries lead; its bytes are not read. */
+static int note_shared_table(struct qcheck_slice *s, uint64_t entry,
+			     uint64_t entry_off, const struct qcheck_span *span)
+{
+	uint64_t cluster = (entry & QCOW2_OFFSET_MASK) >> s->c->cluster_bits;
+
+	(void)entry_off;
+	(void)span;
+	if (cluster - s->first < s->count && qcheck_count_of(s, cluster))
+		note_shared(s->c->shared, cluster);
+	return 0;
+}
+
+/* The active L1 table's own clusters should have one reference each. */
+static void note_shared_l1(struct qcheck_slice *s)
+{
+	const struct qcow2_header *h = &s->c->q->header;
+	uint64_t first = h->l1_off >> s->c->cluster_bits;
+	uint64_t count = div_round_up(h->l1_entries * sizeof(be64_t),
+				      s->c->cluster_size);
+
+	for (uint64_t i = first; i < first + count; i++)
+		if (i - s->first < s->count && qcheck_count_of(s, i) != 1)
+			note_shared(s->c->shared, i);
+}
+
+static int find_shared(struct qcheck_slice *s, void *opaque)
+{
+	struct qcheck_walk walk = {
+		.c = s->c,
+		.slice = s,
+		.l1_entry = note_shared_table,
+	};
+	int ret;
+
+	(void)opaque;
+	s->no_tables = true;
+	ret = qcheck_count(s);
+	if (ret < 0)
+		return ret;
+	note_shared_l1(s);
+	return qcheck_walk(&walk);
+}
+
+static int cluster_compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
 
 static bool is_misplaced_zero(const struct qcheck *c, const be64_t *entry)
 {
@@ -42,15 +119,19 @@ static int mend_zero_table(struct qcheck_slice *s, const struct qcheck_table *t,
 			   uint8_t *bytes)
 {
 	const struct qcheck *c = s->c;
+	const uint64_t flag = QCOW2_L2_ZERO;
+	const be64_t mended = be64_make(c->extended_l2 ? 0 : flag);
 	be64_t *words = (void *)bytes;
 	size_t count = c->cluster_size / sizeof(be64_t);
 	size_t step = c->extended_l2 ? 2 : 1;
 	int ret;
 
+	if (!qcheck_may_mend(c, t, bytes))
+		return 0;
 	for (size_t i = 0; i < count; i += step) {
 		if (!is_misplaced_zero(c, &words[i]))
 			continue;
-		words[i] = be64_make(c->extended_l2 ? 0 : QCOW2_L2_ZERO);
+		words[i] = mended;
 		ret = storage_write(c->file, &words[i], sizeof(words[i]),
 				    t->host_off + i * sizeof(words[i]));
 		if (ret < 0)
@@ -108,6 +189,7 @@ static int repair_step(struct qcow2 *q, const struct check_args *args,
 	ret = qcheck_begin(&r->c, q, args, 0, err);
 	if (ret < 0)
 		return ret;
+	r->c.shared = &r->shared;
 	ret = qcheck_each_slice(&r->c, qcheck_clusters(&r->c), fn, r);
 	qcheck_end(&r->c);
 	if (ret >= 0)
@@ -130,11 +212,16 @@ int qcheck_repair(struct qcow2 *q, const struct check_args *args,
 		.raise = args->fix_errors,
 		.lower = args->fix_leaks && !found->pointers_lost,
 	};
-	int ret = 0;
+	int ret;
 
 	if (found->rebuild && !args->fix_errors)
 		return 0;
-	if (args->fix_errors && found->misplaced_zeros)
+	ret = repair_step(q, args, &r, find_shared, err);
+	if (!ret && r.shared.count)
+		qsort(r.shared.clusters, r.shared.count,
+		      sizeof(*r.shared.clusters), cluster_compare);
+	if (!ret && args->fix_errors && found->misplaced_zeros &&
+	    q->discards_to_zero)
 		ret = repair_step(q, args, &r, mend_zeros, err);
 	if (!ret && found->rebuild)
 		ret = qcheck_rebuild(q, args, found->pointers_lost, err);
@@ -142,5 +229,6 @@ int qcheck_repair(struct qcow2 *q, const struct check_args *args,
 		ret = repair_step(q, args, &r, mend_counts, err);
 	if (!ret && flags_allowed(args, found))
 		ret = repair_step(q, args, &r, mend_flags, err);
+	free(r.shared.clusters);
 	return ret;
 }

@@ -30,6 +30,9 @@
 /* Huge pages: one look-up of an address in random order costs half. */
 #define HUGE_BYTES_MIN (4ull << 20)
 
+/* More than any damage was seen to need; it only has to end. */
+#define REPAIR_ROUNDS_MAX 4
+
 void qcheck_tally_add(struct qcheck_tally *sum, const struct qcheck_tally *t)
 {
 	sum->errors += t->errors;
@@ -99,6 +102,7 @@ void qcheck_end(struct qcheck *c)
 	qcheck_spans_release(&c->l1);
 	qcheck_spans_release(&c->bitmap_tables);
 	qcheck_spans_release(&c->fixed);
+	qcheck_spans_release(&c->dangling);
 	free(c->reftable);
 	qcheck_report_release(&c->report);
 	memset(c, 0, sizeof(*c));
@@ -388,22 +392,57 @@ static int repair_and_reload(struct qcow2 *q, const struct check_args *args,
 	return ret ? ret : reload;
 }
 
+static bool is_clean(const struct qcheck_tally *t)
+{
+	return !t->corruptions && !t->leaks && !t->errors;
+}
+
+static bool is_same(const struct qcheck_tally *a, const struct qcheck_tally *b)
+{
+	return a->corruptions == b->corruptions && a->leaks == b->leaks &&
+	       a->errors == b->errors;
+}
+
+/*
+ * Repairs until nothing changes any more: what was mended first may have been
+ * in the way of the rest. A pointer that was lost stays lost, even if it leads
+ * into a file that has grown since: in this repair nothing is freed any more.
+ */
+static int repair_all(struct qcow2 *q, const struct check_args *args,
+		      struct qcheck_tally *left, struct error *err)
+{
+	bool lost = left->pointers_lost;
+	struct qcheck_tally before;
+	int ret;
+
+	for (int round = 0; round < REPAIR_ROUNDS_MAX && !is_clean(left);
+	     round++) {
+		before = *left;
+		before.pointers_lost = lost;
+		ret = repair_and_reload(q, args, &before, err);
+		if (!ret)
+			ret = qcheck_run(q, args, 0, left, err);
+		if (ret < 0)
+			return ret;
+		if (is_same(&before, left))
+			break;
+	}
+	return 0;
+}
+
 static int check_and_repair(struct qcow2 *q, const struct check_args *args,
 			    struct check_result *out, struct error *err)
 {
-	struct qcheck_tally found, left;
 	bool fix = args->fix_leaks || args->fix_errors;
+	struct qcheck_tally found, left;
 	int ret;
 
 	ret = qcheck_run(q, args, QCHECK_REPORT, &found, err);
 	if (ret < 0)
 		return ret;
 	left = found;
-	if (fix && (found.corruptions || found.leaks || found.errors)) {
-		ret = repair_and_reload(q, args, &found, err);
-		if (ret < 0)
-			return ret;
-		ret = qcheck_run(q, args, 0, &left, err);
+	if (fix) {
+		ret = repair_all(q, args, &left, err);
 		if (ret < 0)
 			return ret;
 	}

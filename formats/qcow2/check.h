@@ -100,6 +100,17 @@ struct qcheck_tally {
 
 void qcheck_tally_add(struct qcheck_tally *sum, const struct qcheck_tally *t);
 
+/*
+ * Clusters of L1 and L2 tables that something else refers to as well, as data
+ * say: one of the pointers is wrong, and nobody knows which. Repair does not
+ * write to them, for it might be writing to a guest's data.
+ */
+struct qcheck_shared {
+	uint64_t *clusters; /* sorted */
+	size_t count, capacity;
+	bool all; /* too many to remember: take every table for one */
+};
+
 /* The image as one pass sees it: gathered first, then constant. */
 struct qcheck {
 	struct qcow2 *q;
@@ -116,10 +127,12 @@ struct qcheck {
 	struct qcheck_spans l1;		   /* bytes: L1 tables */
 	struct qcheck_spans bitmap_tables; /* bytes */
 	struct qcheck_spans fixed; /* clusters: what needs no L2 to be found */
+	struct qcheck_spans dangling; /* clusters: the same past the end */
 	uint64_t *reftable;
 	uint64_t reftable_entries;
 	bool skip_old_refcounts; /* rebuilding: they will not be used again */
 	uint64_t table_count;	 /* L2 tables to read in each walk */
+	struct qcheck_shared *shared; /* while repairing */
 
 	struct qcheck_tally tally; /* of gathering */
 	struct qcheck_report report;
@@ -135,7 +148,8 @@ struct qcheck_slice {
 	uint64_t first,
 		count; /* host clusters; first starts a refcount block */
 	bool lead;
-	bool past_end; /* count what lies behind the file, too */
+	bool past_end;	/* count what lies behind the file, too */
+	bool no_tables; /* do not count L1 entries' references */
 
 	uint16_t *counts;    /* `count` of them; qcheck_compare() turns them */
 	size_t counts_bytes; /* into one bit each: "the stored count is 1" */
@@ -290,7 +304,9 @@ static inline bool qcheck_stored_is_one(const struct qcheck_slice *s,
 {
 	uint64_t k = cluster - s->first;
 
-	return ((const uint8_t *)s->counts)[k >> 3] >> (k & 7) & 1;
+	unsigned byte = ((const uint8_t *)s->counts)[k / 8];
+
+	return byte & 1u << k % 8;
 }
 
 /* The bits of 64 clusters, the k-th of the slice first; k a multiple of 64. */
@@ -307,8 +323,15 @@ static inline uint64_t qcheck_ones_word(const struct qcheck_slice *s,
 
 /* Needs the bits of qcheck_compare(). */
 int qcheck_copied(struct qcheck_slice *s);
-/* The same, and corrects the flags on disk. */
+/* The same, and corrects the flags on disk, except in c->shared. */
 int qcheck_mend_copied(struct qcheck_slice *s);
+/*
+ * Whether an L2 table may be written to: nothing but L1 entries leads there,
+ * and most of its entries make sense. Else the L1 entry may be what is wrong,
+ * and the table may be a guest's data.
+ */
+bool qcheck_may_mend(const struct qcheck *c, const struct qcheck_table *t,
+		     const uint8_t *bytes);
 
 /* ---- check-repair.c, check-rebuild.c ---- */
 
