@@ -3,6 +3,7 @@
 #include "tests/support/fault-storage.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "block/error.h"
@@ -23,12 +24,19 @@ static bool strikes(struct fault_storage *self)
 {
 	struct fault_plan *plan = self->plan;
 
-	plan->calls++;
-	if (!plan->nth || plan->calls < plan->nth ||
-	    (plan->calls > plan->nth && !plan->for_ever))
+	uint64_t call = atomic_fetch_add(&plan->calls, 1) + 1;
+
+	if (!plan->nth || call < plan->nth ||
+	    (call > plan->nth && !plan->for_ever))
 		return false;
-	plan->fired = true;
+	atomic_store(&plan->fired, true);
 	return true;
+}
+
+static int failure(struct fault_storage *self)
+{
+	atomic_store(&self->plan->mattered, true);
+	return -self->plan->code;
 }
 
 static int fault_readv(struct storage *s, const struct iovec *iov,
@@ -38,7 +46,7 @@ static int fault_readv(struct storage *s, const struct iovec *iov,
 
 	/* A full disk reads well. */
 	if (strikes(self) && self->plan->code != ENOSPC)
-		return -self->plan->code;
+		return failure(self);
 	return storage_readv(self->below, iov, iov_count, off);
 }
 
@@ -47,7 +55,7 @@ static int fault_writev(struct storage *s, const struct iovec *iov,
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? -self->plan->code
+	return strikes(self) ? failure(self)
 			     : storage_writev(self->below, iov, iov_count, off);
 }
 
@@ -56,7 +64,7 @@ static int fault_zero(struct storage *s, uint64_t off, uint64_t len,
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? -self->plan->code
+	return strikes(self) ? failure(self)
 			     : storage_zero(self->below, off, len, flags);
 }
 
@@ -72,7 +80,7 @@ static int fault_sync(struct storage *s)
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? -self->plan->code : storage_sync(self->below);
+	return strikes(self) ? failure(self) : storage_sync(self->below);
 }
 
 static int fault_resize(struct storage *s, uint64_t new_size,
@@ -81,13 +89,18 @@ static int fault_resize(struct storage *s, uint64_t new_size,
 	struct fault_storage *self = self_of(s);
 
 	if (strikes(self))
-		return error_set(err, self->plan->code, "injected fault");
+		return error_set(err, -failure(self), "injected fault");
 	return storage_resize(self->below, new_size, mode, err);
 }
 
 static void fault_close(struct storage *s)
 {
-	storage_close(self_of(s)->below);
+	struct fault_storage *self = self_of(s);
+
+	if (self->plan->keep)
+		*self->plan->keep = self->below;
+	else
+		storage_close(self->below);
 	storage_release(s);
 	free(s);
 }

@@ -12,9 +12,16 @@ struct fault_plan {
 	uint64_t nth;  /* call that fails, from 1; 0: none */
 	bool for_ever; /* and all that follow it */
 	int code;      /* positive errno */
+	/*
+	 * Where the base goes when the storage is closed, rather than being
+	 * closed as well: what is left can be looked at. May be NULL.
+	 */
+	struct storage **keep;
 	/* out */
-	uint64_t calls;
-	bool fired;
+	_Atomic uint64_t calls;
+	_Atomic bool fired;
+	/* A call has failed that was no advice: somebody has to hear of it. */
+	_Atomic bool mattered;
 };
 
 /* Takes over `base`; the plan is the caller's and outlives the storage. */
