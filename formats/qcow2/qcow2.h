@@ -156,6 +156,11 @@ int qcow2_refcount_cover(struct qcow2 *q, uint64_t cluster);
  */
 int qcow2_refcount_append(struct qcow2 *q, uint64_t want,
 			  struct qcow2_run *out);
+/* Changes a table entry; the disk follows with the flush. table_lock held. */
+void qcow2_refcount_set_block(struct qcow2 *q, uint64_t block,
+			      uint64_t host_off);
+/* Lets go of blocks that count nothing: refcount-trim.c. Flushes. */
+int qcow2_refcount_trim(struct qcow2 *q);
 /* A refcount block that nothing points to any more. table_lock held. */
 void qcow2_refcount_forget_block(struct qcow2 *q, uint64_t cluster);
 /*

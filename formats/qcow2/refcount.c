@@ -264,6 +264,13 @@ static void reftable_mark(struct qcow2 *q, uint64_t first, uint64_t end)
 	d->end = max_u64(d->end, end);
 }
 
+void qcow2_refcount_set_block(struct qcow2 *q, uint64_t block,
+			      uint64_t host_off)
+{
+	q->reftable[block] = host_off;
+	reftable_mark(q, block, block + 1);
+}
+
 /* A block for a range whose table entry exists: it goes to the range's start.
  */
 static int add_block_in_place(struct qcow2 *q, uint64_t block)
@@ -281,10 +288,8 @@ static int add_block_in_place(struct qcow2 *q, uint64_t block)
 	ret = fill_new_block(q, host_off, 1);
 	if (!ret)
 		ret = qcow2_cluster_set_add(q->metadata, cluster);
-	if (!ret) {
-		q->reftable[block] = host_off;
-		reftable_mark(q, block, block + 1);
-	}
+	if (!ret)
+		qcow2_refcount_set_block(q, block, host_off);
 	pthread_mutex_unlock(&q->table_lock);
 	return ret;
 }

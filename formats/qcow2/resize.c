@@ -216,6 +216,8 @@ static int drop_l2_tables(struct qcow2 *q, uint64_t new_size)
 		qcow2_l1_drop(q, i);
 	pthread_mutex_unlock(&q->table_lock);
 	ret = qcow2_flush_locked(q);
+	if (!ret)
+		ret = qcow2_refcount_trim(q);
 	pthread_mutex_unlock(&q->change_lock);
 	return ret;
 }
