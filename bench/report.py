@@ -78,9 +78,7 @@ def median(samples, field):
 
 
 def ratio(ours, theirs, field):
-    """A peer that was cut off runs once only: it stands in every round."""
-    if len(theirs) < len(ours):
-        theirs = theirs + theirs[-1:] * (len(ours) - len(theirs))
+    """A peer that was cut off runs no more: only its own rounds count."""
     return statistics.median(
         getattr(their, field) / max(getattr(our, field), 1e-6)
         for our, their in zip(ours, theirs))
