@@ -117,6 +117,34 @@ static void show_tick(struct progress_view *view)
 		show_bar(view, &r);
 }
 
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+#define STOP_SIGNAL_COUNT (sizeof(stop_signals) / sizeof(*stop_signals))
+
+/* As shells do for what runs in the background, and nohup. */
+static bool is_ignored(int sig)
+{
+	struct sigaction action;
+
+	return sigaction(sig, NULL, &action) == 0 &&
+	       action.sa_handler == SIG_IGN;
+}
+
+/* A wait would take a blocked signal even if it is ignored: left out. */
+static void add_stop_signals(sigset_t *set)
+{
+	for (size_t i = 0; i < STOP_SIGNAL_COUNT; i++)
+		if (!is_ignored(stop_signals[i]))
+			sigaddset(set, stop_signals[i]);
+}
+
+static bool is_stop_signal(int sig)
+{
+	for (size_t i = 0; i < STOP_SIGNAL_COUNT; i++)
+		if (sig == stop_signals[i])
+			return true;
+	return false;
+}
+
 /* The first request to stop is the job's; the next one takes its course. */
 static void handle_stop(struct progress_view *view)
 {
@@ -124,16 +152,14 @@ static void handle_stop(struct progress_view *view)
 
 	atomic_store(&view->progress.cancelled, true);
 	sigemptyset(&fatal);
-	sigaddset(&fatal, SIGINT);
-	sigaddset(&fatal, SIGTERM);
+	add_stop_signals(&fatal);
 	pthread_sigmask(SIG_UNBLOCK, &fatal, NULL);
 }
 
 static void signals_of_view(sigset_t *set)
 {
 	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
+	add_stop_signals(set);
 	sigaddset(set, SIGUSR1);
 	sigaddset(set, WAKE_SIGNAL);
 }
@@ -150,7 +176,7 @@ static void *view_main(void *opaque)
 
 		if (sig == SIGUSR1)
 			show_line(view);
-		else if (sig == SIGINT || sig == SIGTERM)
+		else if (is_stop_signal(sig))
 			handle_stop(view);
 		else if (sig < 0)
 			show_tick(view);
@@ -173,6 +199,8 @@ void progress_view_start(struct progress_view *view,
 	view->bar = !quiet && !wish->percent && !wish->json &&
 		    isatty(STDERR_FILENO);
 	signals_of_view(&set);
+	/* Nobody may be left to read the progress; the job goes on. */
+	sigaddset(&set, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &set, &view->old_mask);
 	/* Whoever has seen the first line may send signals. */
 	if (view->wish.percent)

@@ -12,8 +12,8 @@
  *takes longer than a second; not with -q SIGUSR1          one line with the
  *percentage on stderr, at any time
  *
- * While a view is active SIGINT and SIGTERM cancel the job cleanly; the second
- * one ends the program at once.
+ * While a view is active SIGINT, SIGTERM and SIGHUP cancel the job cleanly; the
+ * second one ends the program at once. Those that were ignored stay so.
  */
 #ifndef PLATTER_CLI_PROGRESS_VIEW_H
 #define PLATTER_CLI_PROGRESS_VIEW_H
