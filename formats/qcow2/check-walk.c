@@ -43,26 +43,31 @@ static bool batch_sorted(const struct qcheck_walk *w)
 	return true;
 }
 
+/* There is room; an entry for the same table as the last one joins it. */
+static void batch_add(struct qcheck_walk *w, struct qcheck_table t)
+{
+	struct qcheck_table *last;
+
+	if (!w->batch_count ||
+	    w->batch[w->batch_count - 1].host_off != t.host_off) {
+		w->batch[w->batch_count++] = t;
+		return;
+	}
+	last = &w->batch[w->batch_count - 1];
+	last->weight = qcheck_weight_sum(last->weight, t.weight);
+	last->active = qcheck_weight_sum(last->active, t.active);
+}
+
 static void batch_compact(struct qcheck_walk *w)
 {
-	struct qcheck_table *to = w->batch;
+	size_t count = w->batch_count;
 
 	if (batch_sorted(w))
 		return;
-	qsort(w->batch, w->batch_count, sizeof(*w->batch), table_compare);
-	for (size_t i = 1; i < w->batch_count; i++) {
-		const struct qcheck_table *from = &w->batch[i];
-
-		if (to->host_off == from->host_off) {
-			to->weight =
-				qcheck_weight_sum(to->weight, from->weight);
-			to->active =
-				qcheck_weight_sum(to->active, from->active);
-		} else {
-			*++to = *from;
-		}
-	}
-	w->batch_count = (size_t)(to - w->batch) + 1;
+	qsort(w->batch, count, sizeof(*w->batch), table_compare);
+	w->batch_count = 0;
+	for (size_t i = 0; i < count; i++)
+		batch_add(w, w->batch[i]);
 }
 
 static void unreadable(struct qcheck_walk *w, const char *what, uint64_t off,
@@ -182,11 +187,11 @@ static int collect(struct qcheck_walk *w, uint64_t entry,
 	ret = batch_reserve(w);
 	if (ret < 0)
 		return ret;
-	w->batch[w->batch_count++] = (struct qcheck_table){
-		.host_off = host_off,
-		.weight = span->weight,
-		.active = span->active,
-	};
+	batch_add(w, (struct qcheck_table){
+			     .host_off = host_off,
+			     .weight = span->weight,
+			     .active = span->active,
+		     });
 	return 0;
 }
 
