@@ -315,6 +315,8 @@ static uint64_t blocks_present_end(const struct qcow2 *q)
 	return end;
 }
 
+#define REFTABLE_ENTRIES_MAX ((uint64_t)QCOW2_REFTABLE_BYTES_MAX / 8)
+
 /* Fixed point of: blocks describe the area, table entries the blocks. */
 static int area_plan(const struct qcow2 *q, uint64_t payload, struct area *a)
 {
@@ -330,8 +332,11 @@ static int area_plan(const struct qcow2 *q, uint64_t payload, struct area *a)
 		uint64_t need_table = 0;
 
 		if (need_entries > q->reftable_entries) {
+			if (need_entries > REFTABLE_ENTRIES_MAX)
+				return -EFBIG;
 			/* Half as many again, so that growth stays rare. */
-			entries = need_entries + need_entries / 2;
+			entries = min_u64(need_entries + need_entries / 2,
+					  REFTABLE_ENTRIES_MAX);
 			need_table = div_round_up(entries * 8, q->cluster_size);
 			entries = need_table * q->cluster_size / 8;
 		}
@@ -347,8 +352,7 @@ static int area_plan(const struct qcow2 *q, uint64_t payload, struct area *a)
 	a->table = table;
 	a->payload = payload;
 	a->table_entries = table ? entries : 0;
-	if (entries * 8 > QCOW2_REFTABLE_BYTES_MAX ||
-	    area_end(a) > QCOW2_HOST_OFF_MAX >> q->cluster_bits)
+	if (area_end(a) > QCOW2_HOST_OFF_MAX >> q->cluster_bits)
 		return -EFBIG;
 	return 0;
 }
