@@ -365,7 +365,10 @@ class DataSets:
 
     def mount(self, place):
         folder = self.path(place)
+        if place in self.mounted:
+            return
         if os.path.ismount(folder):
+            self.mounted.append(place)  # left by a run that was killed
             return
         if os.geteuid() != 0:
             raise Unavailable("mounting a file system needs root")
