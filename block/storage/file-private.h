@@ -15,6 +15,7 @@ struct file {
 	uint32_t sector;     /* a device's logical block size, else 1 */
 	bool direct;
 	bool distrust_holes;
+	pthread_mutex_t write_turn; /* of large buffered writes; a leaf */
 
 	/* What the file system has said it cannot do; each is only ever set. */
 	atomic_bool no_punch;

@@ -41,6 +41,7 @@ static int64_t device_allocated_bytes(struct storage *s)
 static void file_close(struct storage *s)
 {
 	close(s->fd);
+	pthread_mutex_destroy(&to_file(s)->write_turn);
 	storage_release(s);
 	free(to_file(s));
 }
@@ -177,8 +178,10 @@ static int new_file(struct file **out, int fd, const char *name, unsigned flags,
 	f->base.writable = flags & FILE_OPEN_WRITE;
 	f->direct = flags & FILE_OPEN_DIRECT;
 	f->distrust_holes = flags & FILE_OPEN_DISTRUST_HOLES;
+	pthread_mutex_init(&f->write_turn, NULL);
 	ret = file_read_facts(f, err);
 	if (ret) {
+		pthread_mutex_destroy(&f->write_turn);
 		storage_release(&f->base);
 		free(f);
 		return ret;
