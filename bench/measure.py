@@ -83,6 +83,9 @@ def run_once(argv, log, limit):
 
 def run(argv, log, repeat=1, limit=None):
     """One sample of a command, which gets limit seconds per repetition."""
+    # What a command before this one left to the kernel is no cost of this one,
+    # and a reflink would wait for dirty pages of the data set.
+    os.sync()
     total = Sample()
     for _ in range(repeat):
         total.add(run_once(argv, log, limit))
