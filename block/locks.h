@@ -6,8 +6,9 @@
  *  1. range hold (range-lock.h), of the upper image before its backing's
  *  2. format change lock: whoever changes one image's mapping or flushes it
  *     (struct qcow2.change_lock); held over syncs
- *  3. format table lock: one image's tables in memory (struct
- * qcow2.table_lock); held over reads and writes of metadata, never over a sync
+ *  3. format table lock: one image's tables in memory
+ *     (struct qcow2.table_lock); held over reads and writes of metadata, never
+ *     over a sync
  *  4. image codec list, storage edge lock, job queues: leaves
  */
 #ifndef PLATTER_BLOCK_LOCKS_H

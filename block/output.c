@@ -8,7 +8,7 @@
  *	discard  remove the temporary name
  *
  * After a crash the name leads to the old file or to the new one, complete;
- *what may be left over is the temporary name.
+ * what may be left over is the temporary name.
  */
 #include "block/output.h"
 

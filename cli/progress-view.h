@@ -8,9 +8,9 @@
  *	-p               percent on stdout, as qemu-img prints it
  *	--progress=json  one JSON object a line on a descriptor (stderr):
  *			 {"done": N, "total": N, "percent": P, "elapsed": S}
- *	nothing          a bar on stderr, if that is a terminal and the job
- *takes longer than a second; not with -q SIGUSR1          one line with the
- *percentage on stderr, at any time
+ *	nothing          a bar on stderr, if that is a terminal and the
+ *	                 job takes longer than a second; not with -q
+ *	SIGUSR1          one line with the percentage on stderr, any time
  *
  * While a view is active SIGINT, SIGTERM and SIGHUP cancel the job cleanly; the
  * second one ends the program at once. Those that were ignored stay so.

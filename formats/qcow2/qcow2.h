@@ -2,13 +2,21 @@
 /*
  * The qcow2 driver's inside: one image's state, and who does what.
  *
- *	layout.c    bytes <-> structs, pure           header.c   reading/writing
- *it open.c      open, close, the dirty bit        create.c   new images map.c
- *where guest bytes are             write.c    reserve/commit alloc.c     free
- *clusters, quarantine         refcount.c counts, their tables zero.c      zero,
- *discard                     pack.c     compressed clusters flush.c     the
- *order of write-back           resize.c   grow, shrink check*.c    check and
- *repair                  info.c measure.c snapshot.c
+ *  layout*.c          bytes <-> structs, pure
+ *  header.c           reading and writing the header
+ *  open.c             open, close, the dirty and the corrupt bit
+ *  create*.c          new images; prealloc.c lays out whole ones
+ *  map.c              where guest bytes are
+ *  write.c            reserve and commit
+ *  zero.c             zero, discard
+ *  pack.c             compressed clusters
+ *  alloc.c            free clusters, the quarantine
+ *  refcount.c         counts and their tables; refcount-trim.c
+ *  cluster-set.c      which clusters hold tables
+ *  flush.c            the order of write-back
+ *  resize.c           grow, shrink
+ *  check*.c           check and repair
+ *  info.c, measure.c, snapshot.c, bitmaps.c
  *
  * Invariants, at any moment and after any crash (spec: qcow2 15; W1-W7):
  *  - On disk nothing refers to a cluster whose count on disk is too low; counts

@@ -10,7 +10,7 @@
  *	                                        nothing, it would show through
  *
  * Shrinking has two verbs of its own: cut, while the disk is still as long as
- *it was, and forget, which leaves nothing (spec: qcow2 18).
+ * it was, and forget, which leaves nothing (spec: qcow2 18).
  *
  * Freed clusters go through the quarantine like all others (W4), so a crash
  * shows the old data or zeros, never another address's bytes.
