@@ -333,12 +333,6 @@ int storage_discard(struct storage *s, uint64_t off, uint64_t len)
 	return ret == -EOPNOTSUPP ? 0 : ret;
 }
 
-void storage_allocate(struct storage *s, uint64_t off, uint64_t len)
-{
-	if (len && s->ops->allocate && !check_change(s, off, len))
-		s->ops->allocate(s, off, len);
-}
-
 void storage_write_behind(struct storage *s, uint64_t off, uint64_t len)
 {
 	if (s->writable && s->ops->write_behind && clip(s, off, &len))

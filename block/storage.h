@@ -76,8 +76,6 @@ struct storage_ops {
 		    unsigned flags);
 	/* Advisory: contents undefined after. -EOPNOTSUPP is fine. */
 	int (*discard)(struct storage *s, uint64_t off, uint64_t len);
-	/* Reserves space ahead of writes, size unchanged; advisory. */
-	int (*allocate)(struct storage *s, uint64_t off, uint64_t len);
 	/* Shares (reflinks) bytes between two files, or -EOPNOTSUPP. */
 	int (*clone)(struct storage *dst, uint64_t dst_off, struct storage *src,
 		     uint64_t src_off, uint64_t len);
@@ -156,7 +154,6 @@ int storage_zero(struct storage *s, uint64_t off, uint64_t len, unsigned flags);
 
 /* Advisory: 0 also when the store cannot. Range clipped to the store. */
 int storage_discard(struct storage *s, uint64_t off, uint64_t len);
-void storage_allocate(struct storage *s, uint64_t off, uint64_t len);
 void storage_write_behind(struct storage *s, uint64_t off, uint64_t len);
 
 /* 0, or -EOPNOTSUPP/-EXDEV/-EINVAL when the caller has to copy by hand. */

@@ -8,11 +8,13 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "block/bytes.h"
@@ -120,6 +122,17 @@ static bool can_punch_file(struct file *f)
 	       errno != ETXTBSY;
 }
 
+/*
+ * Elsewhere it does not pay: XFS reserves as it writes, btrfs then does not
+ * compress what is written, tmpfs clears the pages first.
+ */
+static bool is_ext4(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC;
+}
+
 static void read_abilities(struct file *f)
 {
 	struct storage *s = &f->base;
@@ -133,6 +146,7 @@ static void read_abilities(struct file *f)
 		return;
 	}
 	s->can_grow = true;
+	f->reserve_first = is_ext4(s->fd);
 	s->can_punch = can_punch_file(f);
 	s->zero_is_fast = s->can_punch;
 }

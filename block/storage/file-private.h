@@ -15,6 +15,7 @@ struct file {
 	uint32_t sector;     /* a device's logical block size, else 1 */
 	bool direct;
 	bool distrust_holes;
+	bool reserve_first; /* large writes are cheaper into reserved space */
 	pthread_mutex_t write_turn; /* of large buffered writes; a leaf */
 
 	/* What the file system has said it cannot do; each is only ever set. */
@@ -22,7 +23,7 @@ struct file {
 	atomic_bool no_zero_range;
 	atomic_bool no_zero_out;
 	atomic_bool no_discard;
-	atomic_bool no_allocate;
+	atomic_bool no_reserve;
 	atomic_bool no_clone;
 };
 
@@ -62,7 +63,8 @@ int file_device_zero(struct storage *s, uint64_t off, uint64_t len,
 		     unsigned flags);
 int file_discard(struct storage *s, uint64_t off, uint64_t len);
 int file_device_discard(struct storage *s, uint64_t off, uint64_t len);
-int file_allocate(struct storage *s, uint64_t off, uint64_t len);
+/* Space for a write to come; the size stays. What fails does not matter. */
+void file_reserve(struct file *f, uint64_t off, uint64_t len);
 int file_clone(struct storage *dst, uint64_t dst_off, struct storage *src,
 	       uint64_t src_off, uint64_t len);
 int file_resize(struct storage *s, uint64_t new_size, enum prealloc_mode mode,

@@ -149,14 +149,11 @@ int file_device_discard(struct storage *s, uint64_t off, uint64_t len)
 		     &f->no_discard);
 }
 
-int file_allocate(struct storage *s, uint64_t off, uint64_t len)
+void file_reserve(struct file *f, uint64_t off, uint64_t len)
 {
-	struct file *f = to_file(s);
-
-	if (file_flag(&f->no_allocate))
-		return -EOPNOTSUPP;
-	return judge(do_fallocate(f, FALLOC_FL_KEEP_SIZE, off, len),
-		     &f->no_allocate);
+	if (!file_flag(&f->no_reserve))
+		judge(do_fallocate(f, FALLOC_FL_KEEP_SIZE, off, len),
+		      &f->no_reserve);
 }
 
 int file_clone(struct storage *dst, uint64_t dst_off, struct storage *src,

@@ -52,7 +52,6 @@ static const struct storage_ops file_ops = {
 	.writev = file_writev,
 	.zero = file_zero,
 	.discard = file_discard,
-	.allocate = file_allocate,
 	.clone = file_clone,
 	.write_behind = file_write_behind,
 	.sync = file_sync,

@@ -551,7 +551,6 @@ static void a_bare_store_is_enough(void **state)
 	assert_int_equal(storage_size(s), 1500);
 	check_zeroed(f, 500, 1000);
 	assert_int_equal(storage_discard(s, 0, 100), 0);
-	storage_allocate(s, 0, 100);
 	storage_write_behind(s, 0, 100);
 	assert_int_equal(storage_clone(s, 0, s, 0, 100), -EOPNOTSUPP);
 	assert_int_equal(storage_resize(s, 5, PREALLOC_OFF, NULL), -ENOTSUP);
