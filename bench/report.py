@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Judges samples against their targets and writes the results down.
 
-A ratio is the peer's figure over ours of the same round, and the median of the
-rounds is what counts: more than one means that ours is better.
+A ratio is the peer's best figure over our best: more than one means that ours
+is better.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 
 MET, MISSED, NO_TARGET = "met", "NOT MET", "-"
@@ -73,15 +72,13 @@ def number(value):
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def median(samples, field):
-    return statistics.median(getattr(sample, field) for sample in samples)
+def best(samples, field):
+    """Whatever disturbs a command adds to its cost: the least is the truest."""
+    return min(getattr(sample, field) for sample in samples)
 
 
 def ratio(ours, theirs, field):
-    """A peer that was cut off runs no more: only its own rounds count."""
-    return statistics.median(
-        getattr(their, field) / max(getattr(our, field), 1e-6)
-        for our, their in zip(ours, theirs))
+    return best(theirs, field) / max(best(ours, field), 1e-6)
 
 
 def at_least(figure, value, target, is_bound):
@@ -181,7 +178,7 @@ def cells(row):
     return (row.workload, row.peer, row.state(),
             row.verdict("wall").text(), row.verdict("cpu").text(),
             size.text() if size else "",
-            *(number(median(samples, field))
+            *(number(best(samples, field))
               for field in ("wall", "cpu")
               for samples in (row.ours, row.theirs)),
             row.verdict("peak").text(), number(peak_theirs))

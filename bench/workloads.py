@@ -78,6 +78,8 @@ def pair(defaults, best):
 # Ours leaves a file that is on the disk. qemu-img's default leaves that to
 # later; with these words it does the same, and no target is set for that.
 SYNCED = ("qemu-img -t writeback", "-t writeback", Target())
+# The other way round: neither waits for the disk.
+UNSYNCED = "-t unsafe"
 
 
 def packing():
@@ -108,6 +110,9 @@ def copying():
         for source, target in DIRECTIONS:
             yield convert(f"copy-{data}-{source}-{target}",
                           f"{data}.{source}", target, wanted)
+    for source, target in DIRECTIONS:
+        yield convert(f"copy-unsynced-{source}-{target}", f"full.{source}",
+                      target, wanted[:2], UNSYNCED)
 
 
 def sharing():
@@ -117,6 +122,9 @@ def sharing():
             yield convert(f"reflink-{place}-{source}-{target}",
                           f"{place}/full.{source}", target, wanted,
                           place=f"{place}/")
+            yield convert(f"reflink-unsynced-{place}-{source}-{target}",
+                          f"{place}/full.{source}", target, wanted[:1],
+                          UNSYNCED, place=f"{place}/")
 
 
 def sparse():
@@ -124,6 +132,8 @@ def sparse():
     for source, target in DIRECTIONS + (("qcow2", "qcow2"),):
         yield convert(f"sparse-{source}-{target}", f"sparse.{source}", target,
                       wanted)
+        yield convert(f"sparse-unsynced-{source}-{target}",
+                      f"sparse.{source}", target, wanted, UNSYNCED)
 
 
 def direct():
