@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,40 +37,42 @@ static void append_errno(char *text, size_t size, int code)
 			 strerror_r(code, scratch, sizeof(scratch)));
 }
 
-int error_set_at(struct error *err, int code, const char *file, int line,
-		 const char *fmt, ...)
+static void fill(struct error *err, int code, const char *file, int line,
+		 bool with_errno, const char *fmt, va_list args)
 {
 	char text[ERROR_MESSAGE_MAX];
 	int saved_errno = errno;
+
+	vsnprintf(text, sizeof(text), fmt, args);
+	if (with_errno)
+		append_errno(text, sizeof(text), code);
+	store(err, code, file, line, text);
+	errno = saved_errno;
+}
+
+int error_set_at(struct error *err, int code, const char *file, int line,
+		 const char *fmt, ...)
+{
 	va_list args;
 
 	assert(code > 0);
-	if (err) {
-		va_start(args, fmt);
-		vsnprintf(text, sizeof(text), fmt, args);
-		va_end(args);
-		store(err, code, file, line, text);
-	}
-	errno = saved_errno;
+	va_start(args, fmt);
+	if (err)
+		fill(err, code, file, line, false, fmt, args);
+	va_end(args);
 	return -code;
 }
 
 int error_set_errno_at(struct error *err, int code, const char *file, int line,
 		       const char *fmt, ...)
 {
-	char text[ERROR_MESSAGE_MAX];
-	int saved_errno = errno;
 	va_list args;
 
 	assert(code > 0);
-	if (err) {
-		va_start(args, fmt);
-		vsnprintf(text, sizeof(text), fmt, args);
-		va_end(args);
-		append_errno(text, sizeof(text), code);
-		store(err, code, file, line, text);
-	}
-	errno = saved_errno;
+	va_start(args, fmt);
+	if (err)
+		fill(err, code, file, line, true, fmt, args);
+	va_end(args);
 	return -code;
 }
 

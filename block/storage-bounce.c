@@ -94,34 +94,6 @@ static int write_piece(struct storage *s, uint8_t *buf, size_t len,
 	return s->ops->writev(s, &iov, 1, off);
 }
 
-int storage_bounce_read(struct storage *s, const struct iovec *iov,
-			uint64_t off, uint64_t len)
-{
-	struct cursor c = {.iov = iov};
-	uint64_t end = off + len;
-	uint64_t at = align_down(off, s->align);
-	uint64_t stop = align_up(end, s->align);
-	uint8_t *buf;
-	int ret = 0;
-
-	buf = bounce_new(s, at, stop);
-	if (!buf)
-		return -ENOMEM;
-	while (at < stop) {
-		size_t piece = min_u64(stop - at, BOUNCE_MAX);
-		uint64_t from = max_u64(at, off);
-		uint64_t to = min_u64(at + piece, end);
-
-		ret = read_piece(s, buf, piece, at);
-		if (ret)
-			break;
-		cursor_copy(&c, buf + (from - at), to - from, true);
-		at += piece;
-	}
-	free(buf);
-	return ret;
-}
-
 /* One block of the store as it is now; past the end it is zeros. */
 static int load_block(struct storage *s, uint8_t *buf, uint64_t off)
 {
@@ -146,36 +118,53 @@ static int load_edges(struct storage *s, uint8_t *buf, uint64_t at,
 	return ret;
 }
 
-/* Writes whole blocks; edge_lock is held. */
-static int write_blocks_locked(struct storage *s, const struct iovec *iov,
-			       uint64_t off, uint64_t len)
+/* One piece of whole blocks between the store and the caller's vector. */
+static int move_piece(struct storage *s, struct cursor *c, uint8_t *buf,
+		      uint64_t at, size_t piece, uint64_t off, uint64_t end,
+		      bool is_write)
+{
+	uint64_t from = max_u64(at, off);
+	uint64_t to = min_u64(at + piece, end);
+	int ret;
+
+	if (is_write)
+		ret = load_edges(s, buf, at, piece, off, end);
+	else
+		ret = read_piece(s, buf, piece, at);
+	if (ret)
+		return ret;
+	cursor_copy(c, buf + (from - at), to - from, !is_write);
+	return is_write ? write_piece(s, buf, piece, at) : 0;
+}
+
+/* All of it, piece by piece; for writing edge_lock is held. */
+static int move_pieces(struct storage *s, const struct iovec *iov, uint64_t off,
+		       uint64_t len, bool is_write)
 {
 	struct cursor c = {.iov = iov};
-	uint64_t end = off + len;
 	uint64_t at = align_down(off, s->align);
-	uint64_t stop = align_up(end, s->align);
+	uint64_t stop = align_up(off + len, s->align);
 	uint8_t *buf;
 	int ret = 0;
 
 	buf = bounce_new(s, at, stop);
 	if (!buf)
 		return -ENOMEM;
-	while (at < stop) {
+	while (at < stop && !ret) {
 		size_t piece = min_u64(stop - at, BOUNCE_MAX);
-		uint64_t from = max_u64(at, off);
-		uint64_t to = min_u64(at + piece, end);
 
-		ret = load_edges(s, buf, at, piece, off, end);
-		if (ret)
-			break;
-		cursor_copy(&c, buf + (from - at), to - from, false);
-		ret = write_piece(s, buf, piece, at);
-		if (ret)
-			break;
+		ret = move_piece(s, &c, buf, at, piece, off, off + len,
+				 is_write);
 		at += piece;
 	}
 	free(buf);
 	return ret;
+}
+
+int storage_bounce_read(struct storage *s, const struct iovec *iov,
+			uint64_t off, uint64_t len)
+{
+	return move_pieces(s, iov, off, len, false);
 }
 
 /* Ends the store where it is meant to end, after whole blocks were written. */
@@ -203,7 +192,7 @@ int storage_bounce_write(struct storage *s, const struct iovec *iov,
 		pthread_rwlock_wrlock(&s->edge_lock);
 	else
 		pthread_rwlock_rdlock(&s->edge_lock);
-	ret = write_blocks_locked(s, iov, off, len);
+	ret = move_pieces(s, iov, off, len, true);
 	if (!ret)
 		ret = cut_back_locked(s, off + len);
 	pthread_rwlock_unlock(&s->edge_lock);
