@@ -57,15 +57,6 @@ int image_map(struct image *img, uint64_t guest_off, uint64_t len,
 	}
 }
 
-unsigned image_depth(const struct image *img)
-{
-	unsigned depth = 0;
-
-	for (; img; img = img->backing)
-		depth++;
-	return depth;
-}
-
 void image_walk_start(struct image_walk *walk, struct image *img,
 		      uint64_t guest_off, uint64_t len, unsigned flags)
 {
@@ -184,7 +175,7 @@ int image_walk_next(struct image_walk *walk, struct mapping *out)
 		return 0;
 	}
 	ret = next_piece(walk, out);
-	if (ret < 0 || (walk->flags & IMAGE_WALK_NO_MERGE))
+	if (ret < 0)
 		return ret;
 	while (walk->guest_off < walk->end) {
 		struct mapping more;

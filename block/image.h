@@ -166,7 +166,6 @@ struct image_walk {
 };
 
 #define IMAGE_WALK_NO_HOLES 1u /* do not ask storages for holes */
-#define IMAGE_WALK_NO_MERGE 2u
 
 void image_walk_start(struct image_walk *walk, struct image *img,
 		      uint64_t guest_off, uint64_t len, unsigned flags);
@@ -200,8 +199,5 @@ int image_place(struct image *img, uint64_t guest_off, uint64_t len,
 		struct placement *out);
 int image_link(struct image *img, const struct placement *p);
 void image_unplace(struct image *img, const struct placement *p);
-
-/* How deep the chain is: 1 without a backing file. */
-unsigned image_depth(const struct image *img);
 
 #endif
