@@ -136,21 +136,104 @@ static bool can_share(const struct convert *job, const struct piece *piece)
 	       is_aligned(map->host_off + piece->skip, SHARE_ALIGN);
 }
 
-/* A piece of one mapping, larger than what would be copied at a time. */
+/*
+ * A hole of the file: it is shared as what it is. An explicit zero is not, for
+ * what lies at its place may be anything.
+ */
+static bool is_file_hole(const struct run *run)
+{
+	return run->kind == RUN_ZERO && run->map.flags & MAPPING_HAS_HOST &&
+	       !(run->map.flags & MAPPING_EXPLICIT);
+}
+
+/* Whether the target can do without a cluster where the hole is. */
+static bool spares_cluster(const struct convert *job, const struct run *hole)
+{
+	uint64_t step = job->target->driver->reserve ? job->target->cluster_size
+						     : job->grain;
+
+	return align_up(hole->off, step) + step <= hole->end;
+}
+
+/* Whether `next` goes on in the same file where the run before it ends. */
+static bool continues_shared(const struct convert *job,
+			     const struct run *before, const struct run *next)
+{
+	const struct mapping *map = &next->map;
+
+	if (next->source != before->source || !next->has_map ||
+	    map->storage != before->map.storage ||
+	    map->host_off != before->map.host_off + (before->end - before->off))
+		return false;
+	if (next->kind == RUN_DATA)
+		return map->kind == MAPPING_DATA &&
+		       !(map->flags & MAPPING_CIPHERED);
+	return is_file_hole(next) && !spares_cluster(job, next);
+}
+
+/* Where the walk is; going back costs looking a run up again. */
+struct walk_point {
+	struct run run;
+	size_t source_idx;
+	uint64_t source_base;
+};
+
+static struct walk_point walk_point(const struct convert *job)
+{
+	return (struct walk_point){job->run, job->source_idx, job->source_base};
+}
+
+static void walk_back(struct convert *job, const struct walk_point *point)
+{
+	job->run = point->run;
+	job->source_idx = point->source_idx;
+	job->source_base = point->source_base;
+	job->walking = false;
+}
+
+/*
+ * Walks on while there is more to share, up to the limit or a little further.
+ * What ends it may begin inside a grain, which then is copied as a whole: the
+ * walk goes back to the run in which that grain starts.
+ */
+static uint64_t shared_end(struct convert *job, uint64_t limit)
+{
+	struct walk_point grain_start = walk_point(job);
+	uint64_t end = job->run.end;
+
+	while (end < limit) {
+		const struct run before = job->run;
+
+		if (run_at(job, end) < 0 ||
+		    !continues_shared(job, &before, &job->run)) {
+			walk_back(job, &grain_start);
+			break;
+		}
+		end = job->run.end;
+		if (align_down(end, job->grain) >= job->run.off)
+			grain_start = walk_point(job);
+	}
+	return end;
+}
+
+/* A piece of one file, larger than what would be copied at a time. */
 static bool take_shareable(struct convert *job, struct piece *piece)
 {
 	uint64_t max =
 		job->share == SHARE_UNKNOWN ? CONVERT_CHUNK : job->share_max;
-	uint64_t end;
+	uint64_t end, limit;
 
 	if (!can_share(job, piece))
 		return false;
-	end = min_u64(whole_grains_end(job, piece->off),
-		      align_down(piece->off + max, job->grain));
+	limit = min_u64(align_down(piece->off + max, job->grain), job->size);
+	end = min_u64(shared_end(job, limit), limit);
+	if (end < job->size)
+		end = align_down(end, job->grain);
 	if (end <= piece->off)
 		return false;
 	piece->kind = PIECE_SHARE;
 	piece->len = end - piece->off;
+	piece->map.len = piece->skip + piece->len;
 	if (job->share == SHARE_UNKNOWN) {
 		piece->probe = true;
 		job->share = SHARE_PROBING;

@@ -121,6 +121,64 @@ def test_a_qcow2_source_is_shared_too(here):
     assert (here.cwd / "out.raw").read_bytes() == here.content
 
 
+def punched(path, at, length):
+    """Makes a hole."""
+    status, said = run_tool(require("fallocate"), "-p", "-o", str(at), "-l",
+                            str(length), path)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize("target", ("raw", "qcow2"))
+def test_small_holes_are_shared_with_what_is_around_them(here, target):
+    content = bytearray(here.content)
+    for at in range(0, SIZE, 256 << 10):
+        for start, length in ((4 << 10, 8 << 10), (60 << 10, 8 << 10),
+                              (200 << 10, 52 << 10)):
+            punched(here.cwd / "in.raw", at + start, length)
+            content[at + start:at + start + length] = bytes(length)
+    before = used(here.cwd)
+    here.good(f"convert -f raw -O {target} in.raw out")
+    assert used(here.cwd) - before < LITTLE
+    assert content_of(here, "out", target) == content
+
+
+def test_a_zero_cluster_hides_what_lies_at_its_place(here):
+    """Host clusters in a row, some of which the guest has zeroed since."""
+    here.good("create -q -f qcow2 -o cluster_size=4k in.qcow2 1M")
+    here.good("io -c 'write -P 0x77 0 1M' in.qcow2")
+    expected = bytearray(b"\x77" * MIB)
+    for at in range(8192, MIB, 32768):
+        here.good(f"io -c 'write -z {at} 4096' in.qcow2")
+        expected[at:at + 4096] = bytes(4096)
+    here.good("convert -f qcow2 -O raw in.qcow2 out.raw")
+    assert (here.cwd / "out.raw").read_bytes() == expected
+
+
+def test_runs_that_change_places_within_a_block(here):
+    """The guest's order and the file's differ, in pieces of every size."""
+    dice = random.Random(7)
+    here.good("create -q -f qcow2 -o cluster_size=4k in.qcow2 4M")
+    order = []
+    for at in range(0, 4 * MIB, 4096):
+        if dice.random() < 0.05:
+            order.append(at)
+    cuts = [0] + order + [4 * MIB]
+    ranges = [(a, b - a) for a, b in zip(cuts, cuts[1:]) if b > a]
+    dice.shuffle(ranges)
+    expected = bytearray(4 * MIB)
+    words = []
+    for n, (at, length) in enumerate(ranges):
+        if n % 7 == 6:
+            continue
+        words.append(f"-c 'write -P {n % 255 + 1} {at} {length}'")
+        expected[at:at + length] = bytes([n % 255 + 1]) * length
+    here.good("io " + " ".join(words) + " in.qcow2")
+    for target in ("raw", "qcow2", "qcow2 -o cluster_size=4k",
+                   "qcow2 -o cluster_size=512k"):
+        here.good(f"convert -f qcow2 -O {target} in.qcow2 out")
+        assert content_of(here, "out", target.split()[0]) == expected
+
+
 @pytest.mark.parametrize("head", (512, 3584))
 def test_what_is_not_aligned_is_copied(here, head):
     """Sources behind each other: the second one lies at an odd place."""
