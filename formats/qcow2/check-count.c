@@ -391,6 +391,19 @@ static int count_table(struct qcheck_slice *s, const struct qcheck_table *t,
 	return 0;
 }
 
+/* Entries whose tables the walk does not find are counted one by one. */
+static bool leads_astray(const struct qcheck *c, uint64_t host_off)
+{
+	return host_off >= c->file_size ||
+	       !is_aligned(host_off, c->cluster_size);
+}
+
+static void count_found_table(struct qcheck_slice *s,
+			      const struct qcheck_table *t)
+{
+	qcheck_reference(s, t->host_off, s->c->cluster_size, t->weight);
+}
+
 static int count_l1_entry(struct qcheck_slice *s, uint64_t entry,
 			  uint64_t entry_off, const struct qcheck_span *span)
 {
@@ -411,7 +424,7 @@ static int count_l1_entry(struct qcheck_slice *s, uint64_t entry,
 		s->tally.pointers_lost = true;
 		return 0;
 	}
-	if (!s->no_tables)
+	if (!s->no_tables && leads_astray(s->c, host_off))
 		qcheck_reference(s, host_off, s->c->cluster_size, span->weight);
 	if (!is_aligned(host_off, s->c->cluster_size)) {
 		entry_corrupt(
@@ -490,6 +503,7 @@ int qcheck_count(struct qcheck_slice *s)
 		.slice = s,
 		.report = s->lead,
 		.l1_entry = count_l1_entry,
+		.table_found = s->no_tables ? NULL : count_found_table,
 		.table = c->extended_l2 ? count_extended_table : count_table,
 	};
 	int ret;

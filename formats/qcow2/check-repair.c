@@ -52,16 +52,13 @@ static void note_shared(struct qcheck_shared *shared, uint64_t cluster)
 }
 
 /* An L2 table to which more than L1 entries lead; its bytes are not read. */
-static int note_shared_table(struct qcheck_slice *s, uint64_t entry,
-			     uint64_t entry_off, const struct qcheck_span *span)
+static void note_shared_table(struct qcheck_slice *s,
+			      const struct qcheck_table *t)
 {
-	uint64_t cluster = (entry & QCOW2_OFFSET_MASK) >> s->c->cluster_bits;
+	uint64_t cluster = t->host_off >> s->c->cluster_bits;
 
-	(void)entry_off;
-	(void)span;
 	if (cluster - s->first < s->count && qcheck_count_of(s, cluster))
 		note_shared(s->c->shared, cluster);
-	return 0;
 }
 
 /* The active L1 table's own clusters should have one reference each. */
@@ -82,7 +79,7 @@ static int find_shared(struct qcheck_slice *s, void *opaque)
 	struct qcheck_walk walk = {
 		.c = s->c,
 		.slice = s,
-		.l1_entry = note_shared_table,
+		.table_found = note_shared_table,
 	};
 	int ret;
 

@@ -7,6 +7,11 @@
  * entries that lead to one table are made one with a weight. So tables are read
  * in the order of the file and, unless a batch overflows with more distinct
  * tables than it holds, exactly once.
+ *
+ * Thousands of snapshots bring millions of entries for few tables. So on their
+ * way to the batch they pass a cache of tables that were met lately, which
+ * makes most of them one, for sorting all of them would take longer than all
+ * else.
  */
 #include "formats/qcow2/check.h"
 
@@ -21,11 +26,18 @@
 /* L1 entries in memory: 8 MiB. */
 #define BATCH_MAX (512u * 1024)
 #define L1_PIECE  (64u * 1024)
+/* Spans no further apart than this are read together. */
+#define L1_GAP 4096u
 /*
  * Misaligned tables overlap each other, so many of them could make a small file
  * an endless one. More than this are not looked into.
  */
 #define MISALIGNED_MAX 1024
+/* The cache of recent tables: 4 MiB; and in how many places each may be. */
+#define RECENT_BITS 18u
+#define RECENT_WAYS 4u
+/* Fewer entries are sorted as fast. */
+#define RECENT_ENTRIES_MIN 4096u
 
 static int table_compare(const void *a, const void *b)
 {
@@ -43,19 +55,20 @@ static bool batch_sorted(const struct qcheck_walk *w)
 	return true;
 }
 
+static void batch_join(struct qcheck_table *to, const struct qcheck_table *t)
+{
+	to->weight = qcheck_weight_sum(to->weight, t->weight);
+	to->active = qcheck_weight_sum(to->active, t->active);
+}
+
 /* There is room; an entry for the same table as the last one joins it. */
 static void batch_add(struct qcheck_walk *w, struct qcheck_table t)
 {
-	struct qcheck_table *last;
-
-	if (!w->batch_count ||
-	    w->batch[w->batch_count - 1].host_off != t.host_off) {
+	if (w->batch_count &&
+	    w->batch[w->batch_count - 1].host_off == t.host_off)
+		batch_join(&w->batch[w->batch_count - 1], &t);
+	else
 		w->batch[w->batch_count++] = t;
-		return;
-	}
-	last = &w->batch[w->batch_count - 1];
-	last->weight = qcheck_weight_sum(last->weight, t.weight);
-	last->active = qcheck_weight_sum(last->active, t.active);
 }
 
 static void batch_compact(struct qcheck_walk *w)
@@ -126,6 +139,16 @@ static size_t run_length(const struct qcheck_walk *w,
 	return count;
 }
 
+static void tell_found(struct qcheck_walk *w, const struct qcheck_table *t,
+		       size_t count)
+{
+	if (!w->slice || !w->table_found)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (is_aligned(t[i].host_off, w->c->cluster_size))
+			w->table_found(w->slice, &t[i]);
+}
+
 static int batch_visit(struct qcheck_walk *w)
 {
 	size_t count;
@@ -136,6 +159,7 @@ static int batch_visit(struct qcheck_walk *w)
 		if (progress_cancelled(w->c->progress))
 			return -ECANCELED;
 		w->tables += count;
+		tell_found(w, &w->batch[i], count);
 		if (!w->slice || !w->table)
 			continue;
 		ret = visit_run(w, &w->batch[i], count);
@@ -168,11 +192,69 @@ static int batch_reserve(struct qcheck_walk *w)
 	return w->batch_count > BATCH_MAX / 2 ? batch_visit(w) : 0;
 }
 
+static int batch_take(struct qcheck_walk *w, struct qcheck_table t)
+{
+	int ret = batch_reserve(w);
+
+	if (!ret)
+		batch_add(w, t);
+	return ret;
+}
+
+/*
+ * Joins the entry of the same table if that is in the cache, or enters it and
+ * passes on what was there. No table has a weight of 0: that place is free.
+ */
+static int recent_take(struct qcheck_walk *w, struct qcheck_table t)
+{
+	uint64_t hash = (t.host_off >> 9) * 0x9e3779b97f4a7c15ull;
+	struct qcheck_table *places = &w->recent[(hash >> (64 - RECENT_BITS)) &
+						 ~(uint64_t)(RECENT_WAYS - 1)];
+	struct qcheck_table out;
+
+	for (unsigned way = 0; way < RECENT_WAYS; way++) {
+		if (!places[way].weight) {
+			places[way] = t;
+			return 0;
+		}
+		if (places[way].host_off == t.host_off) {
+			batch_join(&places[way], &t);
+			return 0;
+		}
+	}
+	out = places[0];
+	places[0] = t;
+	return batch_take(w, out);
+}
+
+static int recent_drain(struct qcheck_walk *w)
+{
+	int ret = 0;
+
+	for (size_t i = 0; w->recent && i < 1u << RECENT_BITS && !ret; i++)
+		if (w->recent[i].weight)
+			ret = batch_take(w, w->recent[i]);
+	return ret;
+}
+
+static int recent_init(struct qcheck_walk *w)
+{
+	const struct qcheck_spans *l1 = &w->c->l1;
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < l1->count; i++)
+		bytes += l1->items[i].len;
+	if (bytes / sizeof(be64_t) < RECENT_ENTRIES_MIN)
+		return 0;
+	w->recent = calloc(1u << RECENT_BITS, sizeof(*w->recent));
+	return w->recent ? 0 : -ENOMEM;
+}
+
 static int collect(struct qcheck_walk *w, uint64_t entry,
 		   const struct qcheck_span *span)
 {
 	uint64_t host_off = entry & QCOW2_OFFSET_MASK;
-	int ret;
+	struct qcheck_table t;
 
 	if (!host_off || host_off >= w->c->file_size ||
 	    (w->active_only && !span->active))
@@ -184,15 +266,12 @@ static int collect(struct qcheck_walk *w, uint64_t entry,
 				   host_off, 1, EUCLEAN);
 		return 0;
 	}
-	ret = batch_reserve(w);
-	if (ret < 0)
-		return ret;
-	batch_add(w, (struct qcheck_table){
-			     .host_off = host_off,
-			     .weight = span->weight,
-			     .active = span->active,
-		     });
-	return 0;
+	t = (struct qcheck_table){
+		.host_off = host_off,
+		.weight = span->weight,
+		.active = span->active,
+	};
+	return w->recent ? recent_take(w, t) : batch_take(w, t);
 }
 
 static int walk_piece(struct qcheck_walk *w, const struct qcheck_span *span,
@@ -218,23 +297,65 @@ static int walk_piece(struct qcheck_walk *w, const struct qcheck_span *span,
 	return 0;
 }
 
-static int walk_span(struct qcheck_walk *w, const struct qcheck_span *span,
-		     be64_t *piece)
+/*
+ * A piece of the file that holds L1 tables. Snapshots' tables may be many and
+ * short, so neighbours are read together.
+ */
+struct l1_piece {
+	uint64_t off, len; /* host, bytes */
+	be64_t *entries;
+};
+
+/* From `off` on, with the spans that follow closely. */
+static uint64_t piece_len(const struct qcheck_spans *list, size_t i,
+			  uint64_t off)
 {
+	uint64_t end = list->items[i].start + list->items[i].len;
+
+	while (++i < list->count && end - off < L1_PIECE &&
+	       list->items[i].start - end <= L1_GAP)
+		end = list->items[i].start + list->items[i].len;
+	return min_u64(end - off, L1_PIECE);
+}
+
+/* What of the i-th span, from `off` on, is in the piece; reads it if none is.
+ */
+static int piece_get(struct qcheck_walk *w, struct l1_piece *p, size_t i,
+		     uint64_t off, uint64_t *len)
+{
+	const struct qcheck_spans *list = &w->c->l1;
+	uint64_t end = list->items[i].start + list->items[i].len;
+	int ret = 0;
+
+	if (off < p->off || off >= p->off + p->len) {
+		p->off = off;
+		p->len = piece_len(list, i, off);
+		ret = storage_read_padded(w->c->file, p->entries, p->len, off);
+	}
+	*len = min_u64(end, p->off + p->len) - off;
+	if (ret < 0)
+		p->len = 0;
+	return ret;
+}
+
+static int walk_span(struct qcheck_walk *w, size_t i, struct l1_piece *p)
+{
+	const struct qcheck_span *span = &w->c->l1.items[i];
+	uint64_t len;
 	int ret;
 
-	for (uint64_t done = 0; done < span->len; done += L1_PIECE) {
-		size_t len = (size_t)min_u64(span->len - done, L1_PIECE);
+	for (uint64_t done = 0; done < span->len; done += len) {
 		uint64_t off = span->start + done;
 
 		if (progress_cancelled(w->c->progress))
 			return -ECANCELED;
-		ret = storage_read_padded(w->c->file, piece, len, off);
+		ret = piece_get(w, p, i, off, &len);
 		if (ret < 0) {
 			unreadable(w, "L1 table", off, span->weight, -ret);
 			continue;
 		}
-		ret = walk_piece(w, span, piece, off, len / sizeof(be64_t));
+		ret = walk_piece(w, span, p->entries + (off - p->off) / 8, off,
+				 len / sizeof(be64_t));
 		if (ret < 0)
 			return ret;
 	}
@@ -243,22 +364,24 @@ static int walk_span(struct qcheck_walk *w, const struct qcheck_span *span,
 
 int qcheck_walk(struct qcheck_walk *w)
 {
-	be64_t *piece = malloc(L1_PIECE);
-	int ret = 0;
+	struct l1_piece piece = {.entries = malloc(L1_PIECE)};
+	int ret = piece.entries ? recent_init(w) : -ENOMEM;
 
-	if (!piece)
-		return -ENOMEM;
 	w->tables = 0;
 	for (size_t i = 0; i < w->c->l1.count && !ret; i++)
 		if (!w->active_only || w->c->l1.items[i].active)
-			ret = walk_span(w, &w->c->l1.items[i], piece);
+			ret = walk_span(w, i, &piece);
+	if (!ret)
+		ret = recent_drain(w);
 	if (!ret) {
 		batch_compact(w);
 		ret = batch_visit(w);
 	}
 	free(w->batch);
-	free(piece);
+	free(w->recent);
+	free(piece.entries);
 	w->batch = NULL;
+	w->recent = NULL;
 	w->batch_capacity = 0;
 	return ret;
 }

@@ -48,15 +48,6 @@ void qcheck_tally_add(struct qcheck_tally *sum, const struct qcheck_tally *t)
 	sum->pointers_lost |= t->pointers_lost;
 }
 
-static int count_tables(struct qcheck *c)
-{
-	struct qcheck_walk walk = {.c = c};
-	int ret = qcheck_walk(&walk);
-
-	c->table_count = walk.tables;
-	return ret;
-}
-
 int qcheck_begin(struct qcheck *c, struct qcow2 *q,
 		 const struct check_args *args, unsigned flags,
 		 struct error *err)
@@ -88,8 +79,6 @@ int qcheck_begin(struct qcheck *c, struct qcow2 *q,
 				 " can be checked",
 				 c->cluster_count, QCHECK_CLUSTERS_MAX);
 	ret = qcheck_gather(c);
-	if (!ret)
-		ret = count_tables(c);
 	if (ret < 0) {
 		qcheck_end(c);
 		return error_default(err, ret, "checking");
@@ -178,6 +167,15 @@ int qcheck_each_slice(struct qcheck *c, uint64_t clusters,
 		ret = fn(&s, opaque);
 		qcheck_slice_release(&s);
 	}
+	return ret;
+}
+
+static int count_tables(struct qcheck *c)
+{
+	struct qcheck_walk walk = {.c = c};
+	int ret = qcheck_walk(&walk);
+
+	c->table_count = walk.tables;
 	return ret;
 }
 
@@ -320,7 +318,9 @@ int qcheck_run(struct qcow2 *q, const struct check_args *args, unsigned flags,
 	ret = qcheck_begin(&c, q, args, flags, err);
 	if (ret < 0)
 		return ret;
-	ret = plan_make(&plan, &c);
+	ret = count_tables(&c);
+	if (!ret)
+		ret = plan_make(&plan, &c);
 	if (ret < 0)
 		goto out;
 	ret = plan_run(&plan);

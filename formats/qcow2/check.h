@@ -205,8 +205,9 @@ static inline uint64_t qcheck_block_slots(const struct qcheck *c)
 
 int qcheck_gather(struct qcheck *c);
 /*
- * Whether [host_off, host_off + len) reaches a whole cluster or more past the
- * end of the file. The last cluster may be partial.
+ * Whether [host_off, host_off + len) starts at the end of the file or behind
+ * it, or reaches a whole cluster or more past it. The last cluster may be
+ * partial.
  */
 bool qcheck_past_end(const struct qcheck *c, uint64_t host_off, uint64_t len);
 
@@ -223,10 +224,17 @@ struct qcheck_walk {
 	struct qcheck_slice *slice; /* NULL: only count the tables */
 	bool active_only;
 	bool report; /* errors of reading are counted in the slice's tally */
-	/* Every entry that is not 0, at entry_off; NULL: not wanted. */
+	/* Every entry that is not 0, at entry_off. NULL callbacks: not wanted.
+	 */
 	int (*l1_entry)(struct qcheck_slice *s, uint64_t entry,
 			uint64_t entry_off, const struct qcheck_span *span);
-	/* Each table once, or again much later; may change its bytes. */
+	/*
+	 * Each aligned table inside the file, whether it can be read or not;
+	 * again much later with further weight.
+	 */
+	void (*table_found)(struct qcheck_slice *s,
+			    const struct qcheck_table *t);
+	/* Each table that can be read; may change its bytes. */
 	int (*table)(struct qcheck_slice *s, const struct qcheck_table *t,
 		     uint8_t *bytes);
 
@@ -235,6 +243,7 @@ struct qcheck_walk {
 	/* private */
 	struct qcheck_table *batch;
 	size_t batch_count, batch_capacity;
+	struct qcheck_table *recent; /* by offset hashed; NULL: not used */
 	unsigned misaligned;
 };
 
