@@ -29,7 +29,8 @@ bool qcheck_past_end(const struct qcheck *c, uint64_t host_off, uint64_t len)
 
 	if (add_overflows(host_off, len, &end))
 		return true;
-	return end > c->file_size && end - c->file_size >= c->cluster_size;
+	return host_off >= c->file_size ||
+	       (end > c->file_size && end - c->file_size >= c->cluster_size);
 }
 
 /* The clusters that [off, off + len) touches; 0 < len, whatever they are. */
