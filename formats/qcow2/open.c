@@ -163,13 +163,22 @@ static int check_reftable(const struct qcow2 *q, struct error *err)
 
 /*
  * Notes that the cluster holds a table. Two pointers to one table would let a
- * change of one guest range change another: such an image is not written.
+ * change of one guest range change another: such an image is not written. Nor
+ * is one that was cut off before a table: it would read as zeros, and zeros say
+ * that clusters are free which hold data.
  */
 static int note_table(struct qcow2 *q, uint64_t table_off, const char *what,
 		      uint64_t idx, struct error *err)
 {
 	uint64_t cluster = qcow2_cluster_index(q, table_off);
 
+	if (table_off >= storage_size(q->file))
+		return error_set(err, ERROR_CORRUPT,
+				 "%s entry %" PRIu64 " points to 0x%" PRIx64
+				 ", behind the end of the file, which has "
+				 "%" PRIu64 " bytes; the image cannot be "
+				 "written (see: check)",
+				 what, idx, table_off, storage_size(q->file));
 	if (qcow2_cluster_set_has(q->metadata, cluster))
 		return error_set(err, ERROR_CORRUPT,
 				 "%s entry %" PRIu64 " points to 0x%" PRIx64
