@@ -114,6 +114,16 @@ void qcow2_l1_drop(struct qcow2 *q, uint64_t l1_idx)
 		qcow2_free_later(q, run);
 }
 
+/* Whether a table in use counts as free, and could be handed out. */
+static int check_counted(struct qcow2 *q, uint64_t table_off)
+{
+	uint64_t count;
+	int ret = qcow2_refcount_read(q, qcow2_cluster_index(q, table_off),
+				      &count);
+
+	return ret ? ret : count ? 0 : -ERROR_CORRUPT;
+}
+
 /*
  * Gives the L1 entry a table of its own: a new empty one, or a copy of one that
  * a snapshot shares. Secures the replacement before it lets go of the old (W6).
@@ -126,7 +136,9 @@ static int make_l2(struct qcow2 *q, uint64_t l1_idx)
 	int ret;
 
 	pthread_mutex_unlock(&q->table_lock);
-	ret = qcow2_alloc(q, 1, &run);
+	ret = old_off ? check_counted(q, old_off) : 0;
+	if (!ret)
+		ret = qcow2_alloc(q, 1, &run);
 	pthread_mutex_lock(&q->table_lock);
 	if (ret < 0)
 		return ret;
