@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/error.h"
 #include "block/image-info.h"
@@ -131,6 +132,20 @@ static int fill_specific(json_t *root, struct qcow2 *q)
 	return ret;
 }
 
+/*
+ * What qemu-img shows of them at most. A table may hold 64 MiB of text, which
+ * whoever prints it would have in memory several times.
+ */
+#define SHOWN_ID_MAX   127
+#define SHOWN_NAME_MAX 255
+
+static char *cut_text(char *text, size_t max)
+{
+	if (strlen(text) > max)
+		text[max] = '\0';
+	return text;
+}
+
 /* Names move over; the list keeps what it still owns. */
 static int take_snapshots(struct image_info *out, struct qcow2_snapshot *list,
 			  size_t count)
@@ -141,8 +156,8 @@ static int take_snapshots(struct image_info *out, struct qcow2_snapshot *list,
 	out->snapshot_count = count;
 	for (size_t i = 0; i < count; i++) {
 		out->snapshots[i] = (struct image_snapshot_info){
-			.id = list[i].id,
-			.name = list[i].name,
+			.id = cut_text(list[i].id, SHOWN_ID_MAX),
+			.name = cut_text(list[i].name, SHOWN_NAME_MAX),
 			.vm_state_size = list[i].vm_state_size,
 			.date_sec = list[i].date_sec,
 			.date_nsec = list[i].date_nsec,
