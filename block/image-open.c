@@ -18,6 +18,7 @@
 #include "block/opener.h"
 #include "block/options.h"
 #include "block/probe.h"
+#include "block/quote.h"
 #include "block/storage/file.h"
 #include "formats/registry.h"
 
@@ -191,6 +192,7 @@ static const struct format_driver *backing_driver(const struct image *img,
 						  struct error *err)
 {
 	const struct format_driver *driver;
+	struct quoted_name quoted;
 
 	if (!img->backing_format) {
 		if (!opener->allow_probing)
@@ -204,7 +206,7 @@ static const struct format_driver *backing_driver(const struct image *img,
 	driver = format_find(img->backing_format);
 	if (!driver)
 		error_set(err, EINVAL, "Unknown driver '%s'",
-			  img->backing_format);
+			  quote_name(&quoted, img->backing_format));
 	return driver;
 }
 

@@ -12,6 +12,7 @@
 #include "block/image-info.h"
 #include "block/image.h"
 #include "block/opener.h"
+#include "block/quote.h"
 #include "block/storage/file.h"
 #include "cli/args.h"
 #include "cli/command.h"
@@ -70,12 +71,15 @@ static int backing_driver(const struct opener *opener,
 			  const struct image_info *above,
 			  const struct format_driver **out, struct error *err)
 {
+	struct quoted_name quoted;
+
 	*out = NULL;
 	if (above->backing_format) {
 		*out = format_find(above->backing_format);
 		if (!*out)
-			return error_set(err, EINVAL, "Unknown driver '%s'",
-					 above->backing_format);
+			return error_set(
+				err, EINVAL, "Unknown driver '%s'",
+				quote_name(&quoted, above->backing_format));
 	} else if (!opener->allow_probing) {
 		return error_set(err, EPERM,
 				 "'%s' records no format for it, and "
