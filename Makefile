@@ -219,7 +219,7 @@ install-test-deps = $(call install-deps,build quickstart test)
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
-	$(RUN_TESTS) tidy unit crash fault fuzz cli interop
+	$(RUN_TESTS) tidy unit crash fault fuzz cli interop hostile
 
 check: test ## the same as test
 
@@ -242,6 +242,11 @@ fuzz: ## fuzz each target for FUZZ_SECONDS (300)
 crash: ## the crash and fault tests in their long form
 	$(install-test-deps)
 	$(RUN_TESTS) --long crash fault
+
+.PHONY: hostile
+hostile: ## hostile images, all values of every field
+	$(install-test-deps)
+	$(RUN_TESTS) --long hostile
 
 bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)

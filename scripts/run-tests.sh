@@ -10,6 +10,7 @@
 #	crash fault  tests/crash/*.c and tests/fault/*.c, each a program
 #	fuzz         tests/fuzz/fuzz_*.c: the seeds, then FUZZ_SECONDS of fuzzing
 #	cli interop  tests/cli and tests/interop, with pytest
+#	hostile      tests/hostile: hostile images, by all programs that there are
 #
 # A step is one program, or one pytest folder. Its full output is kept in
 # BUILD/test-logs; the screen shows its closing lines, or everything if it
@@ -259,6 +260,18 @@ suite_interop() {
 	pytest_suite tests/interop "${variant:-release}"
 }
 
+# Measured with the release program; the others have to be there as well.
+suite_hostile() {
+	local files
+	mapfile -t files < <(printf '%s\n' tests/hostile/test_*.py)
+	find_tests "${files[@]}"
+	if [ ${#found[@]} -gt 0 ]; then
+		build asan all >"$logs/build.log" 2>&1 || true
+		build fuzz -k fuzz-programs >"$logs/build.log" 2>&1 || true
+	fi
+	HOSTILE_LONG=$((${#short[@]} == 0)) pytest_suite tests/hostile release
+}
+
 # --- main --------------------------------------------------------------------
 
 suites=()
@@ -272,7 +285,7 @@ while [ $# -gt 0 ]; do
 		short=()
 		fuzz_seconds=300
 		;;
-	tidy | unit | crash | fault | fuzz | cli | interop) suites+=("$1") ;;
+	tidy | unit | crash | fault | fuzz | cli | interop | hostile) suites+=("$1") ;;
 	*) die "unknown suite \"$1\"" ;;
 	esac
 	shift
