@@ -34,6 +34,11 @@ def generic(bits, valid, thin=False):
     return sorted(values)
 
 
+def flips(bits, valid):
+    """Each bit of the valid value turned over, in the long form."""
+    return [valid ^ 1 << k for k in range(bits)] if LONG else []
+
+
 def offsets(own, places, file_size, cluster):
     """Where a pointer may lead that should lead to `own`."""
     values = {0, 8, 72, 512, own, own + 1, own + 8, own + 511, own + 512,

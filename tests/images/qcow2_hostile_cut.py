@@ -40,7 +40,7 @@ def rule(size):
 
 
 def sizes():
-    steps = range(0, FILE_SIZE, 97) if LONG else ()
+    steps = range(0, FILE_SIZE, 11) if LONG else ()
     near = {edge + by for edge in EDGES for by in (-1, 0, 1)}
     return sorted(size for size in {*near, *steps} if 0 <= size <= FILE_SIZE)
 

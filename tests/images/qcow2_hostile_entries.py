@@ -122,6 +122,11 @@ ruled("L2 entry", both({*pointers(DATA0, PLACES, FILE_SIZE, CLUSTER),
                         *(1 << bit | DATA0 for bit in range(63)),
                         *(1 << bit | 1 for bit in range(63))}),
       l2_entry, lambda i, v: i.entry(0, v))
+if LONG:
+    ruled("L2 entry with two bits flipped",
+          sorted({(DATA0 | COPIED) ^ 1 << one ^ 1 << other
+                  for one in range(64) for other in range(one)}),
+          l2_entry, lambda i, v: i.entry(0, v))
 each("L2 entry leads inside a cluster", TOUCHED,
      [512, DATA0 + 512, DATA0 + 2048, DATA0 + 3584, (1 << 55) + 512],
      lambda i, v: i.entry(0, v | COPIED))

@@ -8,7 +8,7 @@ import qcow2_image as q
 from hostile_case import (DAMAGED, IGNORED, MENDABLE, NO_BASE, NO_IO, ODD,
                           OLD_ZERO, REFUSE, STREAM, TOUCHED, LEAKED,
                           LISTING, UNCOUNTED, Catalogue)
-from hostile_values import generic, pointers
+from hostile_values import flips, generic, pointers
 from qcow2_image import (CLUSTER, COVERAGE, DATA0, DATA1, DISK, FILE_SIZE, L1,
                          L2, MAX32, MAX64, PACK, PLACES, REFBLOCK, REFTABLE,
                          SNAPTABLE, SPARE1, ZEROED)
@@ -37,6 +37,8 @@ def field(name, rule, valid, **more):
     bits = 8 * {"I": 4, "Q": 8, "B": 1}[q.FIELDS[name][1][1]]
     new_cases.ruled(name, generic(bits, valid), rule,
                     more.get("change") or set_field(name))
+    new_cases.ruled(f"{name}, a bit flipped", flips(bits, valid), rule,
+                    more.get("change") or set_field(name))
     old_cases.ruled(f"version 2, {name}", generic(bits, valid, thin=True),
                     more.get("old_rule") or rule,
                     more.get("change") or set_field(name))
@@ -49,11 +51,15 @@ def offset_field(name, rule, own, change=None, old_rule=None):
         cases.ruled(prefix + name,
                     pointers(own, PLACES, FILE_SIZE, CLUSTER, thin),
                     judge, change or set_field(name))
+        cases.ruled(f"{prefix}{name}, a bit flipped", flips(64, own), judge,
+                    change or set_field(name))
 
 
 def new_field(name, rule, valid):
     bits = 8 * {"I": 4, "Q": 8, "B": 1}[q.FIELDS[name][1][1]]
     new_cases.ruled(name, generic(bits, valid), rule, set_field(name))
+    new_cases.ruled(f"{name}, a bit flipped", flips(bits, valid), rule,
+                    set_field(name))
 
 
 def invalid(offset, length):

@@ -62,9 +62,10 @@ def inflated(data):
     return IGNORED if out == CLUSTER2 else ODD
 
 
-def flipped(bit):
+def flipped(*bits):
     data = bytearray(STREAM2)
-    data[bit // 8] ^= 1 << bit % 8
+    for bit in bits:
+        data[bit // 8] ^= 1 << bit % 8
     return bytes(data)
 
 
@@ -72,6 +73,12 @@ ruled("stream with a flipped bit",
       range(0, len(STREAM2) * 8, 1 if LONG else 3),
       lambda bit: inflated(flipped(bit)),
       lambda i, bit: i.stream(flipped(bit)))
+BITS = len(STREAM2) * 8
+ruled("stream with two flipped bits",
+      [(one, other) for one in range(BITS) for other in range(one)
+       if LONG and (one + other) % 5 == 0],
+      lambda pair: inflated(flipped(*pair)),
+      lambda i, pair: i.stream(flipped(*pair)))
 ruled("stream cut to", range(1, len(STREAM2)),
       lambda n: inflated(STREAM2[:n]), lambda i, n: i.stream(STREAM2[:n]))
 
