@@ -53,18 +53,18 @@ json_t *json_text(const char *bytes)
 	return out ? out : replace_invalid(bytes);
 }
 
+/* Written as it is made: as one text it may be larger than what it tells of. */
 bool json_print(json_t *value)
 {
-	char *text =
-		value ? json_dumps(value, JSON_INDENT(4) | JSON_ENSURE_ASCII)
-		      : NULL;
+	int rc = value ? json_dumpf(value, stdout,
+				    JSON_INDENT(4) | JSON_ENSURE_ASCII)
+		       : -1;
 
 	json_decref(value);
-	if (!text) {
-		message_error("Could not print JSON: out of memory");
+	if (rc < 0) {
+		message_error("Could not print JSON");
 		return false;
 	}
-	puts(text);
-	free(text);
+	putchar('\n');
 	return true;
 }

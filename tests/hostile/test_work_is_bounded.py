@@ -111,6 +111,19 @@ def test_long_snapshot_names_are_bounded(release_tools, tmp_path):
                  2 * len(data))
 
 
+@pytest.mark.parametrize("id_len, name_len", [(0, 0), (127, 255)])
+def test_a_long_list_of_snapshots_is_bounded(release_tools, tmp_path, id_len,
+                                             name_len):
+    """As many as there may be, with as much text as is shown of each."""
+    entry = struct.pack(">QIHHIIQIIQQ", 0, 0, id_len, name_len, 0, 0, 0, 0,
+                        16, 0, MIB) + b"7" * id_len + b"n" * name_len
+    entry = entry.ljust((len(entry) + 7) // 8 * 8, b"\0")
+    made = q.Image()
+    made.set(snapshot_count=65536, snapshots_off=q.FILE_SIZE)
+    data = bytes(made.raw) + entry * 65536
+    check_bounds(release_tools, tmp_path, data, COMMANDS, 2 * len(data))
+
+
 def huge(cluster_bits):
     """An empty disk of the largest size, whose L1 table is not in the file."""
     cluster = 1 << cluster_bits
