@@ -243,17 +243,11 @@ static int replacement_fd(struct output *out)
 	return fd;
 }
 
-static int write_in_place(struct output *out, struct error *err)
+static void write_in_place(struct output *out)
 {
-	int ret = 0;
-
-	if (!out->old->is_device)
-		ret = storage_resize(out->old, 0, PREALLOC_OFF, err);
-	if (ret)
-		return ret;
+	out->to_empty = !out->old->is_device;
 	out->storage = out->old;
 	out->old = NULL;
-	return 0;
 }
 
 static int lock_old(struct output *out, unsigned flags, struct error *err)
@@ -282,21 +276,76 @@ static int open_target(struct output *out, const char *path, unsigned flags,
 	if (ret)
 		return ret;
 	fd = replacement_fd(out);
-	if (out->old && is_refusal(fd))
-		return write_in_place(out, err);
+	if (out->old && is_refusal(fd)) {
+		write_in_place(out);
+		return 0;
+	}
 	if (fd < 0)
 		return error_set_errno(err, -fd, "Could not create '%s'", path);
 	return storage_file_from_fd(&out->storage, fd, path, flags, err);
 }
 
+static int open_locked(struct output *out, const char *path, bool direct,
+		       struct error *err)
+{
+	unsigned flags = FILE_OPEN_WRITE | (direct ? FILE_OPEN_DIRECT : 0);
+
+	*out = (struct output){0};
+	return open_target(out, path, flags, err);
+}
+
+static int open_folder(struct output *out)
+{
+	char *folder = folder_of(out->final_path);
+	int fd = -1, ret = -ENOMEM;
+
+	if (folder) {
+		fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		ret = fd < 0 ? -errno : 0;
+	}
+	free(folder);
+	if (ret)
+		return ret;
+	out->folder_fd = fd;
+	out->has_folder = true;
+	return 0;
+}
+
+int output_reserve(struct output *out, const char *path, bool direct,
+		   struct error *err)
+{
+	int ret = open_locked(out, path, direct, err);
+
+	if (!ret && out->temp_path) {
+		ret = open_folder(out);
+		if (ret)
+			error_set_errno(err, -ret,
+					"Could not open the folder of '%s'",
+					path);
+	}
+	if (ret)
+		output_discard(out);
+	return ret;
+}
+
+int output_start(struct output *out, struct error *err)
+{
+	int ret = 0;
+
+	assert(out->storage && !out->taken);
+	if (out->to_empty)
+		ret = storage_resize(out->storage, 0, PREALLOC_OFF, err);
+	out->to_empty = false;
+	return ret;
+}
+
 int output_open(struct output *out, const char *path, bool direct,
 		struct error *err)
 {
-	unsigned flags = FILE_OPEN_WRITE | (direct ? FILE_OPEN_DIRECT : 0);
-	int ret;
+	int ret = open_locked(out, path, direct, err);
 
-	*out = (struct output){0};
-	ret = open_target(out, path, flags, err);
+	if (!ret)
+		ret = output_start(out, err);
 	if (ret)
 		output_discard(out);
 	return ret;
@@ -314,15 +363,12 @@ struct storage *output_take(struct output *out)
 	return storage;
 }
 
-static int sync_folder(const char *path, struct error *err)
+static int sync_folder(struct output *out, struct error *err)
 {
-	char *folder = folder_of(path);
-	int fd = -1, ret = -ENOMEM;
+	int ret = out->has_folder ? 0 : open_folder(out);
 
-	if (folder) {
-		fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		ret = fd < 0 || fsync(fd) ? -errno : 0;
-	}
+	if (!ret && fsync(out->folder_fd))
+		ret = -errno;
 	/* File systems that do not sync folders say that it is invalid. */
 	if (ret == -EINVAL)
 		ret = 0;
@@ -330,10 +376,7 @@ static int sync_folder(const char *path, struct error *err)
 		error_set_errno(err, -ret,
 				"'%s' is complete, but its folder could not be "
 				"synced",
-				path);
-	if (fd >= 0)
-		close(fd);
-	free(folder);
+				out->final_path);
 	return ret;
 }
 
@@ -360,7 +403,7 @@ static int publish(struct output *out, bool sync, struct error *err)
 				       out->final_path);
 	free(out->temp_path);
 	out->temp_path = NULL;
-	return sync ? sync_folder(out->final_path, err) : 0;
+	return sync ? sync_folder(out, err) : 0;
 }
 
 int output_commit(struct output *out, bool sync, struct error *err)
@@ -387,6 +430,8 @@ void output_discard(struct output *out)
 	storage_close(out->storage);
 	remove_temp(out);
 	storage_close(out->old);
+	if (out->has_folder)
+		close(out->folder_fd);
 	free(out->final_path);
 	*out = (struct output){0};
 }

@@ -21,6 +21,9 @@ struct output {
 	char *temp_path;	 /* NULL: written in place */
 	struct storage *old;	 /* the locked file that is replaced */
 	bool taken;
+	bool to_empty;	 /* output_start() has to empty an old file */
+	bool has_folder; /* output_reserve() opened it, for the sync */
+	int folder_fd;
 };
 
 /*
@@ -30,6 +33,16 @@ struct output {
  */
 int output_open(struct output *out, const char *path, bool direct,
 		struct error *err);
+
+/*
+ * The same in two steps, for callers who may not open anything later on. After
+ * the first everything is open that will be needed, and an old file still has
+ * its content; the second, right before writing, empties it if it has to be
+ * written in place. output_commit() then only renames.
+ */
+int output_reserve(struct output *out, const char *path, bool direct,
+		   struct error *err);
+int output_start(struct output *out, struct error *err);
 
 /* The storage is the caller's from here (an image's); it must be closed. */
 struct storage *output_take(struct output *out);

@@ -272,6 +272,45 @@ static void links_are_followed_and_stay(void **state)
 	assert_int_equal(output_open(&out, "loop", false, NULL), -ELOOP);
 }
 
+/* Until the start a reservation can be given back without a trace. */
+static void a_reservation_leaves_the_old_file_alone(void **state)
+{
+	struct output out;
+	char path[64];
+	int fd;
+
+	(void)state;
+	make_file("old", "before");
+	fd = open("old", O_RDWR);
+	assert_true(fd >= 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	assert_int_equal(output_reserve(&out, path, false, NULL), 0);
+	expect_file("old", "before");
+	output_discard(&out);
+	expect_file("old", "before");
+	assert_int_equal(output_reserve(&out, path, false, NULL), 0);
+	assert_int_equal(output_start(&out, NULL), 0);
+	expect_file("old", "");
+	assert_int_equal(output_commit(&out, true, NULL), 0);
+	close(fd);
+}
+
+static void a_reserved_file_is_put_in_place(void **state)
+{
+	struct output out;
+
+	(void)state;
+	make_file("new", "before");
+	assert_int_equal(output_reserve(&out, "new", false, NULL), 0);
+	assert_true(out.has_folder);
+	assert_int_equal(output_start(&out, NULL), 0);
+	assert_int_equal(storage_write(out.storage, "after", 5, 0), 0);
+	expect_file("new", "before");
+	assert_int_equal(output_commit(&out, true, NULL), 0);
+	expect_file("new", "after");
+	assert_int_equal(count_entries(), 1);
+}
+
 static void an_open_descriptor_is_written_in_place(void **state)
 {
 	struct output out;
@@ -412,6 +451,8 @@ int main(void)
 		TEST(the_old_file_is_locked_meanwhile),
 		TEST(a_file_that_came_meanwhile_is_kept),
 		TEST(links_are_followed_and_stay),
+		TEST(a_reservation_leaves_the_old_file_alone),
+		TEST(a_reserved_file_is_put_in_place),
 		TEST(an_open_descriptor_is_written_in_place),
 		TEST(in_a_closed_folder_the_file_is_written_in_place),
 		TEST(what_is_no_file_is_refused),
