@@ -143,7 +143,7 @@ void image_set_backing(struct image *img, struct image *base)
 	img->backing = base;
 }
 
-static unsigned file_flags(const struct image_open_args *args)
+unsigned image_file_flags(const struct image_open_args *args)
 {
 	unsigned flags = 0;
 
@@ -158,33 +158,42 @@ static unsigned file_flags(const struct image_open_args *args)
 	return flags;
 }
 
-static int open_top(struct image **out, const struct image_open_args *args,
-		    struct error *err)
+/* Without the chain. Takes the storage, also on failure. */
+static int open_layer(struct image **out, struct storage *file,
+		      const struct image_open_args *args, struct error *err)
 {
 	const struct image_spec *spec = args->spec;
 	const struct format_driver *driver = NULL;
-	struct storage *file;
 	int ret;
 
-	if ((args->flags & IMAGE_WRITE) && (args->flags & IMAGE_FORCE_SHARE))
-		return error_set(err, EINVAL,
-				 "force-share=on can only be used with "
-				 "read-only images");
 	if (spec->format) {
 		driver = format_find(spec->format);
-		if (!driver)
+		if (!driver) {
+			storage_close(file);
 			return error_set(err, EINVAL, "Unknown driver '%s'",
 					 spec->format);
+		}
 	}
-	ret = storage_file_open(&file, spec->path, file_flags(args), err);
-	if (ret < 0)
-		return ret;
 	file->ignore_sync = args->cache == CACHE_UNSAFE;
 	ret = image_open_storage(out, file, driver, &spec->options, args->flags,
 				 err);
 	if (!ret)
 		(*out)->cache = args->cache;
 	return ret;
+}
+
+/* Before the file is touched. */
+static int check_args(const struct image_open_args *args, struct error *err)
+{
+	const char *format = args->spec->format;
+
+	if ((args->flags & IMAGE_WRITE) && (args->flags & IMAGE_FORCE_SHARE))
+		return error_set(err, EINVAL,
+				 "force-share=on can only be used with "
+				 "read-only images");
+	if (format && !format_find(format))
+		return error_set(err, EINVAL, "Unknown driver '%s'", format);
+	return 0;
 }
 
 static const struct format_driver *backing_driver(const struct image *img,
@@ -303,21 +312,24 @@ static int open_chain(struct image *top, const struct image_open_args *args,
 	return 0;
 }
 
-int image_open(struct image **out, const struct image_open_args *args,
-	       struct error *err)
+/* The storage's own message starts like that already. */
+static int could_not_open(const struct image_open_args *args, int ret,
+			  struct error *err)
+{
+	if (err && strncmp(err->message, "Could not open '", 16) != 0)
+		error_prefix(err, "Could not open '%s': ", args->spec->text);
+	return ret;
+}
+
+int image_open_file(struct image **out, struct storage *file,
+		    const struct image_open_args *args, struct error *err)
 {
 	const unsigned alone = IMAGE_NO_BACKING | IMAGE_INFO_ONLY;
 	struct image *img;
-	int ret;
+	int ret = open_layer(&img, file, args, err);
 
-	ret = open_top(&img, args, err);
-	if (ret < 0) {
-		/* The storage's own message starts like that already. */
-		if (err && strncmp(err->message, "Could not open '", 16) != 0)
-			error_prefix(err,
-				     "Could not open '%s': ", args->spec->text);
-		return ret;
-	}
+	if (ret < 0)
+		return could_not_open(args, ret, err);
 	if (!(args->flags & alone) && !args->spec->no_backing) {
 		ret = open_chain(img, args, err);
 		if (ret < 0) {
@@ -329,6 +341,20 @@ int image_open(struct image **out, const struct image_open_args *args,
 	}
 	*out = img;
 	return 0;
+}
+
+int image_open(struct image **out, const struct image_open_args *args,
+	       struct error *err)
+{
+	struct storage *file;
+	int ret = check_args(args, err);
+
+	if (!ret)
+		ret = storage_file_open(&file, args->spec->path,
+					image_file_flags(args), err);
+	if (ret < 0)
+		return could_not_open(args, ret, err);
+	return image_open_file(out, file, args, err);
 }
 
 int image_close(struct image *img)

@@ -93,6 +93,15 @@ int image_open(struct image **out, const struct image_open_args *args,
 	       struct error *err);
 
 /*
+ * The two halves of image_open(), for callers who look at the file in between:
+ * the flags it opens the file with (block/storage/file.h), and what it does
+ * with the file, which the image owns then, also on failure.
+ */
+unsigned image_file_flags(const struct image_open_args *args);
+int image_open_file(struct image **out, struct storage *file,
+		    const struct image_open_args *args, struct error *err);
+
+/*
  * The same on a storage that is open already, which the image owns then, also
  * on failure. `driver` NULL: probe. No backing file is opened.
  */
