@@ -31,6 +31,7 @@
 struct error;
 struct image;
 struct image_info;
+struct inspection;
 struct option_def;
 struct options;
 struct progress;
@@ -145,6 +146,8 @@ struct format_driver {
 	 * I/O, fuzzed. raw answers 1.
 	 */
 	int (*probe)(const struct probe_input *in);
+	/* Judges what is about to be opened: see inspect-rule.h. */
+	void (*inspect)(struct inspection *in);
 
 	/*
 	 * img->file is open; sets img->state and img's size, cluster_size and

@@ -19,6 +19,7 @@
 
 #include "block/bytes.h"
 #include "block/format.h"
+#include "formats/foreign.h"
 
 #define SECTOR 512
 
@@ -26,23 +27,28 @@ struct signature {
 	const char *name;
 	const char *bytes;
 	uint16_t len, offset;
+	bool judged; /* by an inspect-*.c of its own */
 };
 
-#define SIGNATURE(name, offset, bytes)                   \
-	{                                                \
-		name, bytes, sizeof(bytes) - 1, (offset) \
+#define SIGNATURE(name, offset, bytes)                          \
+	{                                                       \
+		name, bytes, sizeof(bytes) - 1, (offset), false \
+	}
+#define JUDGED(name, offset, bytes)                            \
+	{                                                      \
+		name, bytes, sizeof(bytes) - 1, (offset), true \
 	}
 
 /* In order: a longer signature before a shorter one that it starts with. */
 static const struct signature head_signatures[] = {
-	SIGNATURE("vmdk", 0, "KDMV"),
+	JUDGED("vmdk", 0, "KDMV"),
 	SIGNATURE("vmdk (VMFS sparse)", 0, "COWD"),
 	SIGNATURE("vmdk (SESparse)", 0, "\xbe\xba\xfe\xca\0\0\0\0"),
-	SIGNATURE("vhdx", 0, "vhdxfile"),
-	SIGNATURE("vpc (VHD)", 0, "conectix"),
-	SIGNATURE("luks", 0, "LUKS\xba\xbe\0\1"),
-	SIGNATURE("luks2", 0, "LUKS\xba\xbe\0\2"),
-	SIGNATURE("luks of an unknown version", 0, "LUKS\xba\xbe"),
+	JUDGED("vhdx", 0, "vhdxfile"),
+	JUDGED("vpc (VHD)", 0, "conectix"),
+	JUDGED("luks", 0, "LUKS\xba\xbe\0\1"),
+	JUDGED("luks2", 0, "LUKS\xba\xbe\0\2"),
+	JUDGED("luks of an unknown version", 0, "LUKS\xba\xbe"),
 	SIGNATURE("qed", 0, "QED\0"),
 	SIGNATURE("parallels", 0, "WithoutFreeSpace"),
 	SIGNATURE("parallels", 0, "WithouFreSpacExt"),
@@ -53,14 +59,14 @@ static const struct signature head_signatures[] = {
 	SIGNATURE("xz compressed file", 0, "\xfd\x37\x7a\x58\x5a\0"),
 	SIGNATURE("zstd compressed file", 0, "\x28\xb5\x2f\xfd"),
 	SIGNATURE("zip archive", 0, "PK\3\4"),
-	SIGNATURE("vdi", 0x40, "\x7f\x10\xda\xbe"),
+	JUDGED("vdi", 0x40, "\x7f\x10\xda\xbe"),
 	SIGNATURE("tar archive (an OVA appliance is one)", 257, "ustar"),
 };
 
 static const struct signature tail_signatures[] = {
-	SIGNATURE("vpc (fixed VHD)", 0, "conectix"),
+	JUDGED("vpc (fixed VHD)", 0, "conectix"),
 	/* Very old footers have 511 bytes. */
-	SIGNATURE("vpc (fixed VHD)", 1, "conectix"),
+	JUDGED("vpc (fixed VHD)", 1, "conectix"),
 	SIGNATURE("dmg", 0, "koly\0\0\0\4"),
 };
 
@@ -152,4 +158,28 @@ const char *format_recognise_foreign(const struct probe_input *in)
 	if (!in->tail)
 		return NULL;
 	return find(tail_signatures, COUNT(tail_signatures), in->tail);
+}
+
+/* The signatures, then the two formats that take more than comparing bytes. */
+const char *format_next_foreign(const struct probe_input *in, size_t *next)
+{
+	const size_t qcow = COUNT(head_signatures), bzip2 = qcow + 1;
+	const size_t tails = bzip2 + 1, end = tails + COUNT(tail_signatures);
+
+	while (*next < end) {
+		size_t i = (*next)++;
+		const struct signature *sig = &head_signatures[i % qcow];
+
+		if (i == qcow && is_qcow(in->head))
+			return "qcow (version 1)";
+		if (i == bzip2 && is_bzip2(in->head))
+			return "bzip2 compressed file";
+		if (i >= tails)
+			sig = &tail_signatures[i - tails];
+		if ((i < qcow && !sig->judged && matches(sig, in->head)) ||
+		    (i >= tails && in->tail && !sig->judged &&
+		     matches(sig, in->tail)))
+			return sig->name;
+	}
+	return NULL;
 }

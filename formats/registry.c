@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "formats/foreign.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 
@@ -13,6 +14,12 @@ const struct format_driver *const format_registry[] = {
 	&qcow2_driver,
 	&raw_driver,
 	NULL,
+};
+
+/* Those that look at the end of a file come last: a head outranks it. */
+format_foreign_rule *const format_foreign_rules[] = {
+	vmdk_inspect, vdi_inspect,     vhd_inspect,	  vhdx_inspect,
+	luks_inspect, foreign_inspect, vhd_fixed_inspect, NULL,
 };
 
 const struct format_driver *format_find(const char *name)

@@ -4,6 +4,7 @@
 #define PLATTER_FORMATS_REGISTRY_H
 
 struct format_driver;
+struct inspection;
 
 /* In the order of probing; ended by NULL. */
 extern const struct format_driver *const format_registry[];
@@ -17,5 +18,12 @@ const struct format_driver *format_find(const char *name);
  */
 struct probe_input;
 const char *format_recognise_foreign(const struct probe_input *in);
+
+/*
+ * How files in formats without a driver are judged (block/inspect.h), which
+ * needs none. Ended by NULL.
+ */
+typedef void format_foreign_rule(struct inspection *in);
+extern format_foreign_rule *const format_foreign_rules[];
 
 #endif

@@ -21,6 +21,7 @@ const struct format_driver qcow2_driver = {
 	.create_options = qcow2_create_options,
 	.open_options = qcow2_open_options,
 	.probe = qcow2_probe,
+	.inspect = qcow2_inspect,
 	.open = qcow2_open,
 	.create = qcow2_create,
 	.measure = qcow2_measure,

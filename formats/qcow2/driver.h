@@ -5,6 +5,11 @@
 
 #include "block/format.h"
 
+struct inspection;
+
 extern const struct format_driver qcow2_driver;
+
+/* inspect.c: what makes an image unsafe before it is opened. */
+void qcow2_inspect(struct inspection *in);
 
 #endif

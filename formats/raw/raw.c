@@ -250,6 +250,7 @@ const struct format_driver raw_driver = {
 	.create_options = raw_create_options,
 	.open_options = raw_open_options,
 	.probe = raw_probe,
+	.inspect = raw_inspect,
 	.open = raw_open,
 	.create = raw_create,
 	.measure = raw_measure,

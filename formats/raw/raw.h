@@ -5,7 +5,12 @@
 
 #include "block/format.h"
 
+struct inspection;
+
 extern const struct format_driver raw_driver;
+
+/* inspect.c: the rule of raw, and what disks hold that is known by sight. */
+void raw_inspect(struct inspection *in);
 
 /*
  * What a file system can be told about an empty file before it grows: not to

@@ -11,7 +11,7 @@ corpus=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/corpus}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-mkdir -p "$corpus"/qcow2_{header,snapshot,image}
+mkdir -p "$corpus"/qcow2_{header,snapshot,image} "$corpus/inspect"
 
 img() { # img NAME SIZE OPTION,...
 	qemu-img create -q -f qcow2 -u -o "$3" "$1" "$2"
@@ -88,3 +88,40 @@ table 2 snap.qcow2 "$(field snap.qcow2 64 8)" 152 two-snapshots-v2
 # The bitmaps extension is the first behind a header with clusters of 512.
 table b bitmap.qcow2 "$(field bitmap.qcow2 136 8)" \
 	"$(field bitmap.qcow2 128 8)" two-bitmaps
+
+# --- one file of each format for the judge -------------------------------------
+
+img plain.qcow2 64K cluster_size=512
+img backing.qcow2 64K cluster_size=512,backing_file=b.raw,backing_fmt=raw
+img data-file.qcow2 64K cluster_size=512,data_file=data.raw
+cp plain.qcow2 backing.qcow2 data-file.qcow2 "$corpus/inspect/"
+truncate -s 64K zeros.raw
+for subformat in monolithicSparse streamOptimized; do
+	qemu-img convert -f raw -O vmdk -o "subformat=$subformat" zeros.raw \
+		"$subformat.vmdk"
+	head -c 12K "$subformat.vmdk" >"$corpus/inspect/$subformat"
+done
+qemu-img create -q -f vmdk -o subformat=monolithicFlat flat.vmdk 64K
+cp flat.vmdk "$corpus/inspect/descriptor"
+for format in vdi vpc qed parallels; do
+	qemu-img create -q -f "$format" "disk.$format" 64K
+	head -c 4K "disk.$format" >"$corpus/inspect/$format"
+done
+qemu-img create -q -f vpc -o subformat=fixed fixed.vpc 64K
+tail -c 512 fixed.vpc >"$corpus/inspect/vpc-fixed"
+qemu-img create -q -f luks --object secret,id=s,data=seed \
+	-o key-secret=s,iter-time=10 disk.luks 1M
+head -c 592 disk.luks >"$corpus/inspect/luks"
+
+# mbr TYPE: an MBR with a protective entry, and a second one of this type
+mbr() {
+	head -c 446 /dev/zero
+	printf '\0\0\2\0\356\377\377\377\1\0\0\0\377\0\0\0'
+	printf '\0\0\0\0%b' "\\0$1"
+	head -c 43 /dev/zero
+	printf '\125\252EFI PART'
+	head -c 504 /dev/zero
+}
+
+mbr 000 >"$corpus/inspect/gpt"
+mbr 203 >"$corpus/inspect/gpt-hybrid"
