@@ -57,7 +57,9 @@ UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 CRASH_SRC   := $(wildcard tests/crash/*.c)
 FAULT_SRC   := $(wildcard tests/fault/*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
-TEST_SRC    := $(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC) $(FUZZ_SRC)
+SANDBOX_SRC := $(wildcard tests/sandbox/*.c)
+TEST_SRC    := $(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC) $(SANDBOX_SRC) \
+	$(FUZZ_SRC)
 
 PROGRAM := $(OUT)/platter
 LIB     := $(OUT)/libplatter.a
@@ -66,7 +68,8 @@ SUPPORT := $(OUT)/libsupport.a
 LIB_OBJ       := $(LIB_SRC:%.c=$(OUT)/%.o)
 MAIN_OBJ      := $(MAIN:%.c=$(OUT)/%.o)
 SUPPORT_OBJ   := $(SUPPORT_SRC:%.c=$(OUT)/%.o)
-TEST_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC))
+TEST_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC) \
+	$(SANDBOX_SRC))
 FUZZ_PROGRAMS := $(FUZZ_SRC:%.c=$(OUT)/%)
 MAN1          := $(wildcard cli/*.1)
 
@@ -74,7 +77,7 @@ MAN1          := $(wildcard cli/*.1)
 
 # Each dependency once. Asked when the first recipe needs the answer, so that
 # `make deps` and `make help` work on a machine that has nothing yet.
-PKGS := libisal libdeflate zlib libzstd liblz4 libcrypto jansson
+PKGS := libisal libdeflate zlib libzstd liblz4 libcrypto jansson libseccomp
 
 pkg = $(or $(shell $(PKG_CONFIG) $(1) $(2)),$(if $(filter 0,$(.SHELLSTATUS)),,\
 	$(error $(PKG_CONFIG) does not know all of: $(2); run "make deps")))
