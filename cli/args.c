@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 #include "cli/object.h"
 
@@ -27,6 +28,8 @@ enum {
 	OPT_HELP = LONG_BASE + ROWS_MAX,
 	OPT_OBJECT,
 	OPT_UNTRUSTED,
+	OPT_MAX_CPU,
+	OPT_MAX_MEMORY,
 	OPT_TRUST,
 	OPT_DISTRUST_HOLES,
 };
@@ -37,7 +40,7 @@ int size_parse(const char *text, uint64_t *out);
 struct getopt_table {
 	const struct arg_def *defs;
 	char letters[2 * ROWS_MAX + 8];
-	struct option longs[ROWS_MAX + 8];
+	struct option longs[ROWS_MAX + 16];
 };
 
 static bool takes_value(enum arg_kind kind)
@@ -57,7 +60,9 @@ static void table_build(struct getopt_table *table, const struct arg_def *defs)
 	static const struct option common[] = {
 		{"help", no_argument, NULL, OPT_HELP},
 		{"object", required_argument, NULL, OPT_OBJECT},
-		{"untrusted", no_argument, NULL, OPT_UNTRUSTED},
+		{"untrusted", optional_argument, NULL, OPT_UNTRUSTED},
+		{"max-cpu", required_argument, NULL, OPT_MAX_CPU},
+		{"max-memory", required_argument, NULL, OPT_MAX_MEMORY},
 		{"trust-dir", required_argument, NULL, OPT_TRUST},
 		{"no-trust-holes", no_argument, NULL, OPT_DISTRUST_HOLES},
 		{NULL, 0, NULL, 0},
@@ -237,8 +242,11 @@ static int handle(const struct getopt_table *table, struct command_context *ctx,
 	case OPT_OBJECT:
 		return object_accept(optarg) ? -1 : 1;
 	case OPT_UNTRUSTED:
-		command_trust_nothing(ctx);
-		return -1;
+		return command_trust_nothing(ctx, optarg) ? -1 : 1;
+	case OPT_MAX_CPU:
+		return guard_limit_cpu(ctx->guard, optarg) ? -1 : 1;
+	case OPT_MAX_MEMORY:
+		return guard_limit_memory(ctx->guard, optarg) ? -1 : 1;
 	case OPT_TRUST:
 		command_trust_directory(ctx, optarg);
 		return -1;

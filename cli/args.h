@@ -17,8 +17,8 @@
  *		return args.status;
  *
  * Options may follow operands, long ones may be shortened, `--` ends them.
- * Every command takes --help, --object, --untrusted, --trust-dir and
- * --no-trust-holes as well.
+ * Every command takes --help, --object, --untrusted, --max-cpu, --max-memory,
+ * --trust-dir and --no-trust-holes as well.
  */
 #ifndef PLATTER_CLI_ARGS_H
 #define PLATTER_CLI_ARGS_H

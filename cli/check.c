@@ -15,6 +15,7 @@
 #include "block/storage/overlay.h"
 #include "cli/args.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/json.h"
 #include "cli/message.h"
 #include "cli/open.h"
@@ -206,10 +207,29 @@ static int check_and_report(struct image *img,
 	return exit_status(&result);
 }
 
-/* The image on an overlay that forgets all writes. NULL after a message. */
-static struct image *open_dry(const struct check_request *request)
+/* The file itself, read-only. */
+static int open_file(const struct command_context *ctx,
+		     const struct check_request *request,
+		     struct image_spec *spec, struct storage **out,
+		     struct error *err)
 {
-	const struct format_driver *driver = NULL;
+	struct image_open_args args = {
+		.spec = spec,
+		.flags = request->image.force_share ? IMAGE_FORCE_SHARE : 0,
+	};
+
+	if (spec->format && !format_find(spec->format))
+		return error_set(err, EINVAL, "Unknown driver '%s'",
+				 spec->format);
+	if (ctx->guard->active)
+		return guard_take(ctx->guard, &args, spec, out, err);
+	return storage_file_open(out, spec->path, image_file_flags(&args), err);
+}
+
+/* The image on an overlay that forgets all writes. NULL after a message. */
+static struct image *open_dry(const struct command_context *ctx,
+			      const struct check_request *request)
+{
 	struct image_spec spec = {0};
 	struct error err = {0};
 	struct image *img = NULL;
@@ -218,21 +238,14 @@ static struct image *open_dry(const struct check_request *request)
 
 	if (!open_spec(&spec, &request->image))
 		return NULL;
-	if (spec.format)
-		driver = format_find(spec.format);
-	if (spec.format && !driver)
-		rc = error_set(&err, EINVAL, "Unknown driver '%s'",
-			       spec.format);
-	else
-		rc = storage_file_open(
-			&file, spec.path,
-			request->image.force_share ? FILE_OPEN_NO_LOCK : 0,
-			&err);
+	rc = open_file(ctx, request, &spec, &file, &err);
 	if (rc == 0)
 		rc = storage_overlay_new(&file, file);
 	if (rc == 0)
 		rc = image_open_storage(
-			&img, file, driver, &spec.options,
+			&img, file,
+			spec.format ? format_find(spec.format) : NULL,
+			&spec.options,
 			IMAGE_WRITE | IMAGE_FOR_CHECK | IMAGE_NO_BACKING, &err);
 	if (rc < 0) {
 		error_default(&err, rc, "no memory for a dry run");
@@ -253,7 +266,8 @@ static int run(struct command_context *ctx, struct check_request *request)
 	request->image.flags = IMAGE_FOR_CHECK | IMAGE_NO_BACKING;
 	if (repairs)
 		request->image.flags |= IMAGE_WRITE;
-	img = request->dry_run ? open_dry(request)
+	ctx->guard->kept_fd = request->progress.fd;
+	img = request->dry_run ? open_dry(ctx, request)
 			       : open_image(ctx, &request->image);
 	if (!img)
 		return EXIT_INCOMPLETE;

@@ -9,17 +9,25 @@
 #ifndef PLATTER_CLI_COMMAND_H
 #define PLATTER_CLI_COMMAND_H
 
+#include <stdbool.h>
+
 #include "block/opener.h"
+
+struct guard;
 
 /* What holds for any command, given before or behind its name. */
 struct command_context {
 	const char *name;    /* of the command, as in the table */
 	struct opener trust; /* what images may make us open */
 	unsigned open_flags; /* IMAGE_* for every image that is read */
+	struct guard *guard; /* of --untrusted; may be inactive, never NULL */
 };
 
-/* --untrusted, and --trust-dir. `dir` is borrowed. */
-void command_trust_nothing(struct command_context *ctx);
+/*
+ * --untrusted (`word`: what is behind its equals sign, or NULL; false after a
+ * message), and --trust-dir. `dir` is borrowed.
+ */
+bool command_trust_nothing(struct command_context *ctx, const char *word);
 void command_trust_directory(struct command_context *ctx, const char *dir);
 /* --no-trust-holes */
 void command_distrust_holes(struct command_context *ctx);

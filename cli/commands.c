@@ -8,6 +8,7 @@
 
 #include "block/format.h"
 #include "block/image.h"
+#include "cli/guard.h"
 #include "formats/registry.h"
 
 const struct command commands[] = {
@@ -73,16 +74,22 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
-void command_trust_nothing(struct command_context *ctx)
+static void open_nothing(struct command_context *ctx)
 {
 	ctx->trust.policy = OPENER_NONE;
 	ctx->trust.allow_devices = false;
 	ctx->trust.allow_probing = false;
 }
 
+bool command_trust_nothing(struct command_context *ctx, const char *word)
+{
+	open_nothing(ctx);
+	return guard_activate(ctx->guard, word);
+}
+
 void command_trust_directory(struct command_context *ctx, const char *dir)
 {
-	command_trust_nothing(ctx);
+	open_nothing(ctx);
 	ctx->trust.policy = OPENER_BENEATH;
 	ctx->trust.directory = dir;
 }
@@ -115,7 +122,11 @@ static const char parameters_help[] =
 	"  -q, -p      say nothing, show progress; SIGUSR1 shows it once\n"
 	"\n"
 	"Trust, for any command:\n"
-	"  --untrusted      open no other file because an image names it\n"
+	"  --untrusted      inspect images first, refuse what is not safe, and "
+	"read\n"
+	"                   them in a sandbox (=best-effort: as far as the "
+	"kernel can)\n"
+	"  --max-cpu N, --max-memory SIZE  bounds of that sandbox\n"
 	"  --trust-dir DIR  open what images name only below DIR\n"
 	"  --no-trust-holes read every byte, whatever the file system says of "
 	"holes\n"

@@ -9,6 +9,7 @@
 #include "block/jobs/compare.h"
 #include "cli/args.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 #include "cli/open.h"
 #include "cli/progress-view.h"
@@ -113,6 +114,10 @@ static int run(struct command_context *ctx,
 	struct image *a, *b;
 	int status = EXIT_OPEN_FAILED;
 
+	ctx->guard->kept_fd = request->progress.fd;
+	if (!open_admit(ctx, &request->a) || !open_admit(ctx, &request->b) ||
+	    !open_enter(ctx))
+		return EXIT_OPEN_FAILED;
 	a = open_image(ctx, &request->a);
 	if (!a)
 		return EXIT_OPEN_FAILED;

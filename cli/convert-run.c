@@ -24,6 +24,7 @@
 #include "block/storage/unnamed.h"
 #include "cli/command.h"
 #include "cli/convert-request.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 #include "cli/progress-view.h"
 #include "cli/target.h"
@@ -241,10 +242,11 @@ static int create_target(struct run *run, struct error *err)
 	return rc;
 }
 
-static bool open_existing(struct run *run)
+/* The target of -n. */
+static struct open_request existing_target(
+	const struct convert_request *request)
 {
-	const struct convert_request *request = run->request;
-	struct open_request target = {
+	return (struct open_request){
 		.name = request->target_name,
 		.format = request->target_image_opts ? NULL
 						     : request->driver->name,
@@ -252,6 +254,11 @@ static bool open_existing(struct run *run)
 		.flags = IMAGE_WRITE,
 		.cache = request->target_cache,
 	};
+}
+
+static bool open_existing(struct run *run)
+{
+	struct open_request target = existing_target(run->request);
 
 	run->existing = open_image(run->ctx, &target);
 	return run->existing != NULL;
@@ -459,15 +466,73 @@ static int run_copy(struct run *run)
 	return print_hash(run);
 }
 
+/* ---- --untrusted ---- */
+
+/* What cannot be done once nothing can be opened. */
+static const char *guard_conflict(const struct convert_request *request)
+{
+	enum stream_kind kind;
+
+	if (options_get(&request->options, "backing_file"))
+		return "With --untrusted the target cannot have a backing file";
+	for (size_t i = 0; i < request->source_count; i++)
+		if (is_stream(&request->source, request->source_names[i],
+			      &kind))
+			return "With --untrusted a source has to be an image "
+			       "in a file; unpack it, or store the stream, "
+			       "first";
+	return NULL;
+}
+
+static bool admit_target(const struct run *run)
+{
+	const struct convert_request *request = run->request;
+	struct open_request existing = existing_target(request);
+
+	if (is_dash(request->target_name))
+		return true;
+	if (request->no_create)
+		return open_admit(run->ctx, &existing);
+	return open_admit_target(run->ctx, request->target_name,
+				 request->target_cache == CACHE_NONE ||
+					 request->target_cache ==
+						 CACHE_DIRECTSYNC);
+}
+
+/* Opens whatever the copy needs, and closes the door. */
+static bool admit_all(const struct run *run)
+{
+	const struct convert_request *request = run->request;
+	const char *conflict;
+
+	if (!run->ctx->guard->active)
+		return true;
+	conflict = guard_conflict(request);
+	if (conflict) {
+		message_error("%s", conflict);
+		return false;
+	}
+	for (size_t i = 0; i < request->source_count; i++) {
+		struct open_request source = request->source;
+
+		source.name = request->source_names[i];
+		if (!open_admit(run->ctx, &source))
+			return false;
+	}
+	run->ctx->guard->kept_fd = request->progress.fd;
+	return admit_target(run) && open_enter(run->ctx);
+}
+
 static bool prepare(struct run *run)
 {
 	const struct convert_request *request = run->request;
 
 	if (is_dash(request->target_name) && !fits_stdout(request))
 		return false;
-	if (!open_sources(run))
+	if (!admit_all(run) || !open_sources(run))
 		return false;
-	if (!is_dash(request->target_name) && !request->target_image_opts &&
+	if (!run->ctx->guard->active && !is_dash(request->target_name) &&
+	    !request->target_image_opts &&
 	    target_is_source(request->target_name, run->sources, run->count)) {
 		message_error("'%s' is a source of the copy, so it cannot be "
 			      "its target",

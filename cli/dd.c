@@ -18,6 +18,7 @@
 #include "block/options.h"
 #include "cli/args.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 #include "cli/open.h"
 #include "cli/progress-view.h"
@@ -164,7 +165,9 @@ static int run_open(const struct command_context *ctx,
 		message_error("Unknown file format '%s'", format);
 		return 1;
 	}
-	if (target_is_source(request->output, &source, 1)) {
+	/* The guard has looked already, and nobody may now. */
+	if (!ctx->guard->active &&
+	    target_is_source(request->output, &source, 1)) {
 		message_error("'%s' is the input, so it cannot be the output",
 			      request->output);
 		return 1;
@@ -200,6 +203,9 @@ int command_dd(struct command_context *ctx, int argc, char **argv)
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
 	if (!set_operands(&request, &args))
+		return 1;
+	if (!open_admit(ctx, input) ||
+	    !open_admit_target(ctx, request.output, false) || !open_enter(ctx))
 		return 1;
 	img = open_image(ctx, input);
 	if (!img)

@@ -7,6 +7,7 @@
 #include "block/image-info.h"
 #include "block/image-spec.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/info-print.h"
 #include "cli/io.h"
 #include "cli/message.h"
@@ -100,7 +101,8 @@ static int open_spec_of(struct io_session *io, const struct io_open_args *args,
 	if (args->force_share)
 		open_args.flags |= IMAGE_FORCE_SHARE;
 	opener.force_share = args->force_share;
-	ret = image_open(&io->img, &open_args, err);
+	ret = guard_image_open(io->ctx->guard, &io->img, &open_args, &spec,
+			       err);
 	if (ret < 0)
 		io->img = NULL;
 	image_spec_release(&spec);

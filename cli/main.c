@@ -12,15 +12,24 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 
-enum { OPT_UNTRUSTED = 256, OPT_TRUST_DIR, OPT_NO_TRUST_HOLES };
+enum {
+	OPT_UNTRUSTED = 256,
+	OPT_MAX_CPU,
+	OPT_MAX_MEMORY,
+	OPT_TRUST_DIR,
+	OPT_NO_TRUST_HOLES,
+};
 
 static const struct option global_options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{"trace", required_argument, NULL, 'T'},
-	{"untrusted", no_argument, NULL, OPT_UNTRUSTED},
+	{"untrusted", optional_argument, NULL, OPT_UNTRUSTED},
+	{"max-cpu", required_argument, NULL, OPT_MAX_CPU},
+	{"max-memory", required_argument, NULL, OPT_MAX_MEMORY},
 	{"trust-dir", required_argument, NULL, OPT_TRUST_DIR},
 	{"no-trust-holes", no_argument, NULL, OPT_NO_TRUST_HOLES},
 	{NULL, 0, NULL, 0},
@@ -61,7 +70,16 @@ static int run_program(struct command_context *ctx, int argc, char **argv)
 		case 'T':
 			break;
 		case OPT_UNTRUSTED:
-			command_trust_nothing(ctx);
+			if (!command_trust_nothing(ctx, optarg))
+				return 1;
+			break;
+		case OPT_MAX_CPU:
+			if (!guard_limit_cpu(ctx->guard, optarg))
+				return 1;
+			break;
+		case OPT_MAX_MEMORY:
+			if (!guard_limit_memory(ctx->guard, optarg))
+				return 1;
 			break;
 		case OPT_TRUST_DIR:
 			command_trust_directory(ctx, optarg);
@@ -97,15 +115,20 @@ static int finish_output(int status)
 
 int main(int argc, char **argv)
 {
-	struct command_context ctx = {0};
+	static struct guard guard;
+	struct command_context ctx = {.guard = &guard};
 	static char io_name[] = "io";
+	int status;
 
 	/* A write over a limit of file sizes is to fail, not to kill. */
 	signal(SIGXFSZ, SIG_IGN);
 	trust_init(&ctx.trust);
 	if (!strcmp(program_invocation_short_name, "qemu-io")) {
 		argv[0] = io_name;
-		return finish_output(run_command(&ctx, argc, argv));
+		status = run_command(&ctx, argc, argv);
+	} else {
+		status = run_program(&ctx, argc, argv);
 	}
-	return finish_output(run_program(&ctx, argc, argv));
+	guard_release(&guard);
+	return finish_output(status);
 }

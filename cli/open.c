@@ -3,11 +3,13 @@
 #include "cli/open.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/error.h"
 #include "block/image-spec.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/message.h"
 
 void open_warn_of_guess(const char *name)
@@ -42,26 +44,84 @@ bool open_spec(struct image_spec *out, const struct open_request *request)
 	return rc == 0;
 }
 
+/* `opener` and `spec` are borrowed. */
+static struct image_open_args args_of(const struct command_context *ctx,
+				      const struct open_request *request,
+				      const struct opener *opener,
+				      const struct image_spec *spec)
+{
+	struct image_open_args args = {
+		.spec = spec,
+		.flags = request->flags | ctx->open_flags,
+		.cache = request->cache,
+		.opener = opener,
+	};
+
+	if (request->force_share)
+		args.flags |= IMAGE_FORCE_SHARE;
+	return args;
+}
+
+bool open_admit(const struct command_context *ctx,
+		const struct open_request *request)
+{
+	struct image_spec spec = {0};
+	struct image_open_args args = args_of(ctx, request, NULL, &spec);
+	struct error err = {0};
+	int rc;
+
+	if (!ctx->guard->active)
+		return true;
+	if (!open_spec(&spec, request))
+		return false;
+	rc = guard_admit(ctx->guard, &args, &err);
+	if (rc < 0)
+		message_error("%s", err.message);
+	image_spec_release(&spec);
+	return rc == 0;
+}
+
+bool open_enter(const struct command_context *ctx)
+{
+	struct error err = {0};
+
+	if (!ctx->guard->active || guard_enter(ctx->guard, &err) == 0)
+		return true;
+	message_error("%s", err.message);
+	return false;
+}
+
+bool open_admit_target(const struct command_context *ctx, const char *name,
+		       bool direct)
+{
+	struct error err = {0};
+	char *path = NULL;
+	int rc;
+
+	if (!ctx->guard->active)
+		return true;
+	rc = image_path_parse(name, &path, &err);
+	if (rc == 0)
+		rc = guard_admit_target(ctx->guard, path, direct, &err);
+	if (rc < 0)
+		message_error("%s", err.message);
+	free(path);
+	return rc == 0;
+}
+
 struct image *open_image(const struct command_context *ctx,
 			 const struct open_request *request)
 {
 	struct opener opener = ctx->trust;
 	struct image_spec spec = {0};
+	struct image_open_args args = args_of(ctx, request, &opener, &spec);
 	struct error err = {0};
 	struct image *img = NULL;
-	struct image_open_args args = {
-		.spec = &spec,
-		.flags = request->flags | ctx->open_flags,
-		.cache = request->cache,
-		.opener = &opener,
-	};
 
 	if (!open_spec(&spec, request))
 		return NULL;
-	if (request->force_share)
-		args.flags |= IMAGE_FORCE_SHARE;
 	opener.force_share = request->force_share;
-	if (image_open(&img, &args, &err) < 0) {
+	if (guard_image_open(ctx->guard, &img, &args, &spec, &err) < 0) {
 		message_error("%s", err.message);
 		img = NULL;
 	} else if ((args.flags & IMAGE_WRITE) && img->format_guessed) {

@@ -26,6 +26,18 @@ struct open_request {
 struct image *open_image(const struct command_context *ctx,
 			 const struct open_request *request);
 
+/*
+ * For commands with several files, before the first open_image(): with
+ * --untrusted all of them are opened, and then open_enter() closes the door.
+ * Without it these do nothing. False after a message.
+ */
+bool open_admit(const struct command_context *ctx,
+		const struct open_request *request);
+/* A new image, after the files it is made from. `direct`: O_DIRECT. */
+bool open_admit_target(const struct command_context *ctx, const char *name,
+		       bool direct);
+bool open_enter(const struct command_context *ctx);
+
 /* The spec behind the operand; false after a message. */
 bool open_spec(struct image_spec *out, const struct open_request *request);
 

@@ -14,6 +14,7 @@
 #include "block/options.h"
 #include "block/storage.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 
 /* ---- the same file ---- */
 
@@ -87,7 +88,12 @@ static int create(struct target *target, const struct target_request *request,
 	struct storage *storage;
 	int rc;
 
-	rc = output_open(&target->output, path, is_direct(request->cache), err);
+	if (request->ctx->guard->active)
+		rc = guard_take_output(request->ctx->guard, &target->output,
+				       err);
+	else
+		rc = output_open(&target->output, path,
+				 is_direct(request->cache), err);
 	if (rc < 0)
 		return rc;
 	target->ready = true;
