@@ -61,6 +61,7 @@ command_function command_convert;
 command_function command_create;
 command_function command_dd;
 command_function command_info;
+command_function command_inspect;
 command_function command_io;
 command_function command_map;
 command_function command_measure;

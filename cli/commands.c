@@ -46,6 +46,10 @@ const struct command commands[] = {
 	 "[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] "
 	 "[--backing-chain] [--limits] [-U] filename",
 	 command_info},
+	{"inspect", "tell whether an image from strangers is safe to open",
+	 "[-f fmt] [--output=ofmt] [--max-virtual-size size] "
+	 "[--max-ratio ratio] [-q] [-U] filename",
+	 command_inspect},
 	{"io", "read and write parts of an image by small commands",
 	 "[--object objectdef] [--image-opts] [-f fmt] [-c command [-c ...]] "
 	 "[-r] [-n] [-t cache] [-d discard] [-i aio] [-U] [filename]",

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-COMMANDS = ["check", "compare", "create", "info", "map", "measure", "resize"]
+COMMANDS = ["check", "compare", "create", "info", "inspect", "map", "measure", "resize"]
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])

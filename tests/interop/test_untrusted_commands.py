@@ -222,6 +222,7 @@ def test_no_file_but_the_operands_is_opened(platter_path, tmp_path):
         pytest.skip("strace is not installed")
     make(tmp_path, "zstd")
     for args in (["info", "--output=json", "x"], ["check", "x"],
+                 ["inspect", "--output=json", "x"],
                  ["map", "--output=json", "x"], ["compare", "x", "x"],
                  ["convert", "-c", "-m", "8", "-O", "qcow2", "x", "out"]):
         done = subprocess.run(
