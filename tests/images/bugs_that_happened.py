@@ -20,7 +20,8 @@ VMDK = "waits: there is no VMDK driver; info names the format and refuses"
 VDI = "waits: there is no VDI driver; info names the format and refuses"
 LUKS = "waits: encryption is not supported; such images are not read"
 SNAPSHOTS = "waits: nothing makes, applies or deletes snapshots yet"
-GATE = "waits: the gate for strangers' images (inspect)"
+VERDICTS = "tests/cli/test_inspect_verdicts.py::"
+UNTRUSTED = "tests/interop/test_untrusted_commands.py::"
 SERVERS = "waits: there are no servers yet"
 DATA_FILE = "waits: external data files are not supported; never opened"
 COMMIT = "waits: commit and rebase"
@@ -77,7 +78,8 @@ PARSERS = {
         ANSWERS, "hostile: data file name", "hostile: backing name",
         NAMES + "test_info_opens_nothing_that_the_image_names",
         NAMES + "test_the_trace_sees_what_is_opened"],
-    "CVE-2015-5162, CVE-2018-10908": [ANSWERS, GATE],
+    "CVE-2015-5162, CVE-2018-10908": [
+        ANSWERS, UNTRUSTED + "test_memory_and_time_have_ends"],
     "CH 29720f07": [
         "hostile: size", BOUNDS + "test_a_huge_empty_disk_takes_no_time",
         BOUNDS + "test_a_rebuild_is_no_larger_than_its_file"],
@@ -106,12 +108,21 @@ ORCHESTRATION = {
         "does"],
     "CVE-2013-2096, CVE-2013-4463/4469": [
         "hostile: size", UNIT + "test_codec_hostile.c::bombs_do_not_go_off",
-        GATE],
+        VERDICTS + "test_limits_on_sizes"],
     "CVE-2014-3641, CVE-2015-5163, CVE-2015-7548": [
-        RAW + "test_answer_to_raw_file", GATE],
-    "CVE-2022-47951": [RAW + "test_answer_to_raw_file", VMDK],
-    "CVE-2024-32498": ["hostile: data file name", ANSWERS, GATE],
-    "CVE-2024-40767, CVE-2024-44082": [GATE],
+        RAW + "test_answer_to_raw_file",
+        VERDICTS + "test_a_raw_disk_with_a_header_in_it",
+        VERDICTS + "test_the_declared_format_is_the_found_one",
+        UNTRUSTED + "test_a_raw_disk_with_a_header_is_refused"],
+    "CVE-2022-47951": [
+        RAW + "test_answer_to_raw_file", VERDICTS + "test_vmdk_descriptors",
+        VERDICTS + "test_vmdk_descriptor_files", VMDK],
+    "CVE-2024-32498": [
+        "hostile: data file name", ANSWERS,
+        VERDICTS + "test_qcow2_that_names_files"],
+    "CVE-2024-40767, CVE-2024-44082": [
+        UNTRUSTED + "test_what_is_not_safe_is_refused",
+        UNTRUSTED + "test_no_file_but_the_operands_is_opened"],
     "CVE-2026-24708": [
         RAW + "test_answer_to_raw_file",
         MINE + "test_a_given_format_is_never_probed",
