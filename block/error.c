@@ -37,6 +37,11 @@ static void append_errno(char *text, size_t size, int code)
 			 strerror_r(code, scratch, sizeof(scratch)));
 }
 
+/* For clang: `fmt` is checked where it comes from. */
+static void fill(struct error *err, int code, const char *file, int line,
+		 bool with_errno, const char *fmt, va_list args)
+	__attribute__((format(printf, 6, 0)));
+
 static void fill(struct error *err, int code, const char *file, int line,
 		 bool with_errno, const char *fmt, va_list args)
 {
