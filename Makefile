@@ -87,7 +87,7 @@ CMOCKA_LIBS = $(eval CMOCKA_LIBS := $(call pkg,--libs,cmocka))$(CMOCKA_LIBS)
 
 # --- flags -------------------------------------------------------------------
 
-WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wpointer-arith \
+WARN := -Wall -Wextra -Wshadow -Wvla -Walloca -Wundef -Wpointer-arith \
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wwrite-strings -Wcast-qual -Wformat=2 -Wswitch-enum \
 	-Wimplicit-fallthrough -Wnull-dereference -fno-common
@@ -99,9 +99,16 @@ endif
 # with FORMATS_CFLAGS=-Wconversion.
 FORMATS_CFLAGS ?=
 
+# What tests/interop/test_release_is_hardened.py looks for in the program.
+# Automatic variables that nobody set hold zeros, where the compiler can do it.
+cc-takes = $(shell $(CC) -Werror $(1) -fsyntax-only -x c /dev/null \
+	>/dev/null 2>&1 && echo $(1))
+ZERO_INIT = $(eval ZERO_INIT := \
+	$(call cc-takes,-ftrivial-auto-var-init=zero))$(ZERO_INIT)
 HARDEN_x86_64 := -fcf-protection
-HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong \
-	-fstack-clash-protection $(HARDEN_$(shell uname -m))
+HARDEN = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong \
+	-fstack-clash-protection $(HARDEN_$(shell uname -m)) \
+	$(ZERO_INIT)
 
 # gcc sees null pointers in the checks that its own sanitizers insert.
 SANITIZED := -O1 -fno-omit-frame-pointer -Wno-null-dereference \
