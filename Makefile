@@ -245,9 +245,13 @@ test-tsan: ## every test program and command under TSan
 	$(install-test-deps)
 	$(RUN_TESTS) --variant tsan unit crash fault cli interop
 
-fuzz: ## fuzz each target for FUZZ_SECONDS (300)
+# SECONDS=n, TARGET=name. The shell has a SECONDS of its own.
+FUZZ_SECONDS ?= $(if $(filter command,$(origin SECONDS)),$(SECONDS),300)
+fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
+fuzz: FUZZ_T = $(if $(TARGET),/fuzz_($(TARGET))\.c$$,$(T))
+fuzz: ## fuzz for SECONDS (300) a target; TARGET=name picks one
 	$(install-test-deps)
-	$(RUN_TESTS) --long fuzz
+	$(subst T='$(T)',T='$(FUZZ_T)',$(RUN_TESTS)) --long fuzz
 
 crash: ## the crash and fault tests in their long form
 	$(install-test-deps)

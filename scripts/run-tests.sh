@@ -8,7 +8,7 @@
 #	tidy         the source rules
 #	unit         tests/unit/test_*.c, each a program
 #	crash fault  tests/crash/*.c and tests/fault/*.c, each a program
-#	fuzz         tests/fuzz/fuzz_*.c: the seeds, then FUZZ_SECONDS of fuzzing
+#	fuzz         tests/fuzz/fuzz_*.c: see scripts/fuzz.sh; for FUZZ_SECONDS
 #	cli interop  tests/cli and tests/interop, with pytest
 #	hostile      tests/hostile: hostile images, by all programs that there are
 #
@@ -31,7 +31,7 @@ T=${T:-}
 
 variant=
 short=(--short)
-fuzz_seconds=10
+fuzz_seconds=5
 passed=0
 failed=()
 
@@ -95,11 +95,10 @@ count_fail() {
 }
 
 # What a runner says about itself at its end: the last lines of cmocka; of
-# libFuzzer; of pytest and everybody else the last line.
+# pytest and everybody else the last line.
 closing_lines() {
 	grep -E '^\[(==========|  PASSED  |  SKIPPED )\] [0-9]+ test' "$1" |
-		grep -v Running || grep -E '^Done [0-9]+ runs' "$1" ||
-		tail -n 1 "$1"
+		grep -v Running || tail -n 1 "$1"
 }
 
 # step NAME SECONDS COMMAND...
@@ -182,52 +181,54 @@ suite_fault() {
 	program_suite tests/fault "${short[@]}"
 }
 
-# The seeds of tests/fuzz/fuzz_NAME.c are in corpus/NAME or corpus/fuzz_NAME.
-fuzz_seeds() {
-	local corpus=tests/fuzz/corpus name
-	name=$(basename "$1" .c)
-	if [ -d "$corpus/${name#fuzz_}" ]; then
-		printf '%s' "$corpus/${name#fuzz_}"
-	elif [ -d "$corpus/$name" ]; then
-		printf '%s' "$corpus/$name"
+# How many inputs a target ran, new ones only.
+executions() {
+	sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$1" | tail -n 1
+}
+
+# fuzz_report NAME: what scripts/fuzz.sh left of a target.
+fuzz_report() {
+	local log=$logs/tests-fuzz-$1.log status
+	status=$(cat "${log%.log}.status")
+	if [ "$status" = 0 ]; then
+		[ "$V" = 1 ] && cat "$log"
+		fuzzed+=("$(printf '%-24s %12s' "$1" "$(executions "$log")")")
+		count_pass "tests/fuzz/$1"
+	else
+		cat "$log"
+		count_fail "tests/fuzz/$1" "status $status"
 	fi
 }
 
-# Seeds first, each one whole; then new inputs, kept apart from the tree.
-fuzz_one() {
-	local prog=$1 seeds=$2 work=$3
-	local limits=(-timeout=10 -rss_limit_mb=1024
-		"-artifact_prefix=$work/found-")
-	mkdir -p "$work/corpus"
-	find "$seeds" -type f -exec "$prog" "${limits[@]}" {} + &&
-		"$prog" "${limits[@]}" -max_total_time="$fuzz_seconds" \
-			-print_final_stats=0 "$work/corpus" "$seeds"
-}
-
+# All targets are built first, then run side by side.
 suite_fuzz() {
-	local src prog seeds work
+	local src prog programs=() fuzzed=()
 	find_tests tests/fuzz/fuzz_*.c
 	if [ ${#found[@]} -eq 0 ]; then
 		nothing_in tests/fuzz
 		return
 	fi
-	export -f fuzz_one
-	export fuzz_seconds
+	programs=("${found[@]/#/"$(out_dir fuzz)/"}")
+	build fuzz -k "${programs[@]%.c}" >"$logs/build.log" 2>&1 || true
+	programs=()
 	for src in "${found[@]}"; do
 		prog=$(out_dir fuzz)/${src%.c}
-		seeds=$(fuzz_seeds "$src")
-		work=$(out_dir fuzz)/work/$(basename "$src" .c)
-		if [ -z "$seeds" ]; then
-			count_fail "${src%.c}" "no seeds in tests/fuzz/corpus"
-		elif ! build fuzz "$prog" >"$logs/build.log" 2>&1; then
+		if build fuzz "$prog" >"$logs/build.log" 2>&1; then
+			programs+=("$(realpath "$prog")")
+		else
 			cat "$logs/build.log"
 			count_fail "${src%.c}" "does not build"
-		else
-			step "${src%.c}" $((fuzz_seconds + step_seconds)) \
-				bash -c 'fuzz_one "$@"' fuzz_one \
-				"$(realpath "$prog")" "$seeds" "$work"
 		fi
 	done
+	scripts/fuzz.sh "$fuzz_seconds" "$(out_dir fuzz)/work" "$logs" \
+		"${programs[@]}"
+	for prog in "${programs[@]}"; do
+		fuzz_report "$(basename "$prog")"
+	done
+	if [ ${#fuzzed[@]} -gt 0 ]; then
+		printf 'executions in %s s each:\n' "$fuzz_seconds"
+		printf '  %s\n' "${fuzzed[@]}"
+	fi
 }
 
 # pytest_suite FOLDER VARIANT

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Runs fuzz targets, as many at once as there are processors: first every seed
+# whole, then SECONDS of new inputs.
+#
+#	fuzz.sh SECONDS WORK-FOLDER LOG-FOLDER PROGRAM...
+#
+# For each PROGRAM .../fuzz_NAME the seeds are tests/fuzz/corpus/NAME, words
+# that help are tests/fuzz/dict/NAME.dict, inputs that are found are kept in
+# WORK-FOLDER/fuzz_NAME. Leaves LOG-FOLDER/tests-fuzz-fuzz_NAME.log, and its
+# exit status in a file .status beside it. Fails only if it could not run them.
+set -euo pipefail
+
+seconds=$1 work_top=$2 logs=$3
+shift 3
+
+# Freed memory need not be kept long: executions are short.
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8
+
+fuzz_one() {
+	local prog=$1 name work seeds limits
+	name=$(basename "$prog")
+	work=$work_top/$name
+	seeds=tests/fuzz/corpus/${name#fuzz_}
+	limits=(-timeout=10 -rss_limit_mb=1024
+		"-artifact_prefix=$work/found-")
+	[ ! -e "tests/fuzz/dict/${name#fuzz_}.dict" ] ||
+		limits+=("-dict=tests/fuzz/dict/${name#fuzz_}.dict")
+	if [ ! -d "$seeds" ]; then
+		printf 'no seeds in %s\n' "$seeds"
+		return 1
+	fi
+	mkdir -p "$work/corpus"
+	find "$seeds" -type f -exec "$prog" "${limits[@]}" {} + &&
+		"$prog" "${limits[@]}" -max_total_time="$seconds" \
+			-print_final_stats=0 "$work/corpus" "$seeds"
+}
+
+# The timeout is for a target that hangs outside of an execution.
+run_one() {
+	local status=0 log
+	log=$logs/tests-fuzz-$(basename "$1").log
+	timeout -k 10 $((seconds + 900)) \
+		bash -c 'fuzz_one "$@"' fuzz_one "$1" \
+		>"$log" 2>&1 </dev/null || status=$?
+	printf '%s\n' "$status" >"${log%.log}.status"
+}
+
+export -f fuzz_one
+export seconds work_top
+running=0
+for prog; do
+	if [ "$running" -ge "$(nproc)" ]; then
+		wait -n
+		running=$((running - 1))
+	fi
+	run_one "$prog" &
+	running=$((running + 1))
+done
+wait
