@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See the header. */
+#include "tests/support/qcow2-judge.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/bytes.h"
+#include "block/image.h"
+#include "block/options.h"
+#include "block/storage/memory.h"
+#include "formats/qcow2/driver.h"
+
+#define GUEST_MAX (256u * 1024)
+#define PIECE	  4096u
+
+struct image *qcow2_judge_open(const struct qcow2_bytes *b, unsigned flags)
+{
+	struct options opts = {0};
+	struct storage *s;
+	struct image *img = NULL;
+
+	options_set(&opts, "l2-cache-size", "4096");
+	options_set(&opts, "refcount-cache-size", "4096");
+	if (!storage_memory_from(&s, "judged.qcow2", b->data, b->len) &&
+	    image_open_storage(&img, s, &qcow2_driver, &opts, flags, NULL) < 0)
+		img = NULL;
+	options_release(&opts);
+	return img;
+}
+
+struct qcow2_bytes qcow2_judge_copy(struct storage *s)
+{
+	struct qcow2_bytes b = {.len = (size_t)storage_size(s)};
+
+	b.data = malloc(b.len + 1);
+	assert(b.data && !storage_read(s, b.data, b.len, 0));
+	return b;
+}
+
+static void count_finding(void *opaque, const char *text)
+{
+	assert(*text && !strchr(text, '\n'));
+	++*(uint64_t *)opaque;
+}
+
+bool qcow2_judge_check(const struct qcow2_bytes *b, bool fix_leaks,
+		       bool fix_errors, struct check_result *result,
+		       struct qcow2_bytes *after)
+{
+	struct image *img = qcow2_judge_open(
+		b,
+		IMAGE_FOR_CHECK | (fix_leaks || fix_errors ? IMAGE_WRITE : 0));
+	uint64_t findings = 0;
+	struct check_args args = {
+		.fix_leaks = fix_leaks,
+		.fix_errors = fix_errors,
+		.finding = count_finding,
+		.opaque = &findings,
+	};
+	int ret;
+
+	if (!img)
+		return false;
+	ret = image_check(img, &args, result, NULL);
+	if (!ret && (result->corruptions || result->leaks))
+		assert(findings);
+	*after = qcow2_judge_copy(img->file);
+	image_close(img);
+	if (ret < 0)
+		free(after->data);
+	return !ret;
+}
+
+/* The head of the disk, with one byte for each piece: whether it was read. */
+static void read_guest(const struct qcow2_bytes *b, uint8_t *buf, bool *good)
+{
+	struct image *img = qcow2_judge_open(b, 0);
+
+	memset(good, 0, GUEST_MAX / PIECE);
+	if (!img)
+		return;
+	for (unsigned i = 0; i < GUEST_MAX / PIECE; i++) {
+		uint64_t off = (uint64_t)i * PIECE;
+
+		if (off + PIECE <= img->size_bytes)
+			good[i] = !image_read(img, buf + off, PIECE, off);
+	}
+	image_close(img);
+}
+
+static void assert_same_guest(const struct qcow2_bytes *before,
+			      const struct qcow2_bytes *after)
+{
+	bool could[GUEST_MAX / PIECE], can[GUEST_MAX / PIECE];
+	uint8_t *was = malloc(GUEST_MAX), *is = malloc(GUEST_MAX);
+
+	assert(was && is);
+	read_guest(before, was, could);
+	read_guest(after, is, can);
+	for (unsigned i = 0; i < GUEST_MAX / PIECE; i++) {
+		if (!could[i])
+			continue;
+		assert(can[i]);
+		assert(!memcmp(was + i * PIECE, is + i * PIECE, PIECE));
+	}
+	free(was);
+	free(is);
+}
+
+static bool same_state(const struct check_result *a,
+		       const struct check_result *b)
+{
+	return a->corruptions == b->corruptions && a->leaks == b->leaks &&
+	       a->check_errors == b->check_errors &&
+	       a->image_end_offset == b->image_end_offset &&
+	       a->allocated_clusters == b->allocated_clusters;
+}
+
+static void repair(const struct qcow2_bytes *in,
+		   const struct check_result *found, bool errors)
+{
+	struct check_result fixed, left, again;
+	struct qcow2_bytes mended, looked, twice;
+
+	if (!qcow2_judge_check(in, true, errors, &fixed, &mended))
+		return;
+	assert(mended.len >= in->len);
+	/* The widest counts take as much as the smallest clusters they count */
+	assert(mended.len <= 4 * in->len + (32u << 20));
+	assert(fixed.corruptions_fixed <= found->corruptions);
+	assert(fixed.leaks_fixed <= found->leaks);
+	/* Guest clusters that lie in tables which are mended do change. */
+	if (!found->corruptions && !found->check_errors)
+		assert_same_guest(in, &mended);
+
+	assert(qcow2_judge_check(&mended, false, false, &left, &looked));
+	assert(same_state(&fixed, &left));
+	assert(looked.len == mended.len &&
+	       !memcmp(looked.data, mended.data, looked.len));
+	free(looked.data);
+
+	/* Pointers past the end may lead into the file after it has grown. */
+	assert(qcow2_judge_check(&mended, true, errors, &again, &twice));
+	if (!left.corruptions && !left.leaks)
+		assert(same_state(&again, &left));
+	free(twice.data);
+	free(mended.data);
+}
+
+void qcow2_judge_repairs(const struct qcow2_bytes *b)
+{
+	struct check_result found;
+	struct qcow2_bytes after;
+
+	if (!qcow2_judge_check(b, false, false, &found, &after))
+		return;
+	assert(after.len == b->len && !memcmp(after.data, b->data, b->len));
+	free(after.data);
+	repair(b, &found, false);
+	repair(b, &found, true);
+}
