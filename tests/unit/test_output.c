@@ -56,7 +56,7 @@ static void expect_file(const char *path, const char *text)
 	FILE *file = fopen(path, "r");
 
 	assert_non_null(file);
-	fread(buf, 1, sizeof(buf) - 1, file);
+	assert_int_equal(fread(buf, 1, sizeof(buf) - 1, file), strlen(text));
 	fclose(file);
 	assert_string_equal(buf, text);
 }
