@@ -39,9 +39,25 @@ struct qcow2_bytes qcow2_judge_copy(struct storage *s)
 	return b;
 }
 
+static uint64_t missing_flags;
+
+uint64_t qcow2_judge_missing_flags(void)
+{
+	return missing_flags;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text), end_len = strlen(end);
+
+	return len >= end_len && !strcmp(text + len - end_len, end);
+}
+
 static void count_finding(void *opaque, const char *text)
 {
 	assert(*text && !strchr(text, '\n'));
+	missing_flags += strstr(text, "OFLAG_COPIED data cluster") &&
+			 ends_with(text, " refcount=1");
 	++*(uint64_t *)opaque;
 }
 
@@ -61,6 +77,7 @@ bool qcow2_judge_check(const struct qcow2_bytes *b, bool fix_leaks,
 	};
 	int ret;
 
+	missing_flags = 0;
 	if (!img)
 		return false;
 	ret = image_check(img, &args, result, NULL);

@@ -13,6 +13,7 @@
 #define PLATTER_TESTS_SUPPORT_QCOW2_JUDGE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "block/format.h"
 #include "tests/support/qcow2-patch.h"
@@ -33,6 +34,13 @@ struct qcow2_bytes qcow2_judge_copy(struct storage *s);
 bool qcow2_judge_check(const struct qcow2_bytes *b, bool fix_leaks,
 		       bool fix_errors, struct check_result *result,
 		       struct qcow2_bytes *after);
+
+/*
+ * How many corruptions of the last check were nothing but a missing COPIED flag
+ * of a cluster with one reference: what is left, without harm, when the other
+ * one of two references was written to.
+ */
+uint64_t qcow2_judge_missing_flags(void);
 
 /* Checks, repairs leaks, repairs all, and judges each. */
 void qcow2_judge_repairs(const struct qcow2_bytes *b);
