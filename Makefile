@@ -4,12 +4,13 @@
 # <folder>/module.mk. `make help` lists the targets.
 #
 # Every variant has a build folder of its own, so objects of different kinds
-# never mix:  make VARIANT=release|asan|tsan|fuzz
+# never mix:  make VARIANT=release|asan|tsan|fuzz|coverage
 #
 #	release  $(BUILD)       what gets installed; asserts stay on
 #	asan     $(BUILD)/asan  AddressSanitizer and UBSan
 #	tsan     $(BUILD)/tsan  ThreadSanitizer
 #	fuzz     $(BUILD)/fuzz  clang, instrumented for libFuzzer
+#	coverage $(BUILD)/coverage  gcc, counts what runs
 #
 # Other knobs: BUILD= (folder), V=1 (full command lines), WERROR=0|1,
 # CC=, CFLAGS=, LDFLAGS=, PREFIX=, DESTDIR=, LINKS=1, T=pattern (tests).
@@ -124,13 +125,17 @@ VARIANT_LDFLAGS := -fsanitize=address,undefined
 else ifeq ($(VARIANT),tsan)
 VARIANT_CFLAGS  := $(SANITIZED) -fsanitize=thread
 VARIANT_LDFLAGS := -fsanitize=thread
+else ifeq ($(VARIANT),coverage)
+VARIANT_CFLAGS  := -O0 --coverage -fprofile-update=atomic
+VARIANT_LDFLAGS := --coverage
 else ifeq ($(VARIANT),fuzz)
 CC := $(CLANG)
 VARIANT_CFLAGS  := -O1 -fno-omit-frame-pointer $(UBSAN) \
 	-fsanitize=fuzzer-no-link,address,undefined
 VARIANT_LDFLAGS := -fsanitize=address,undefined
 else
-$(error VARIANT is "$(VARIANT)"; it has to be release, asan, tsan or fuzz)
+$(error VARIANT is "$(VARIANT)"; it has to be release, asan, tsan, coverage \
+	or fuzz)
 endif
 
 CFLAGS ?=
@@ -225,7 +230,7 @@ RUN_TESTS = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)@MAKE='$(MAKE)' B
 install-test-deps = $(call install-deps,build quickstart test)
 
 .PHONY: test check test-unit test-asan test-tsan fuzz crash bench
-.PHONY: test-programs fuzz-programs
+.PHONY: test-programs fuzz-programs coverage
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
@@ -266,6 +271,13 @@ bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)
 	@$(MAKE) all
 	@PLATTER=$(PROGRAM) bench/run $(BENCH_ARGS)
+
+# Without the commands: in its sandbox a program cannot write what it counted.
+coverage: ## branches of block/ and formats/ that the tests reach
+	$(install-test-deps)
+	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
+	$(RUN_TESTS) --variant coverage unit crash fault
+	@$(PYTHON) scripts/coverage $(BUILD)/coverage block formats
 
 test-programs: $(TEST_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
