@@ -230,7 +230,7 @@ RUN_TESTS = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)@MAKE='$(MAKE)' B
 install-test-deps = $(call install-deps,build quickstart test)
 
 .PHONY: test check test-unit test-asan test-tsan fuzz crash bench
-.PHONY: test-programs fuzz-programs coverage
+.PHONY: test-programs fuzz-programs test-valgrind coverage
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
@@ -271,6 +271,11 @@ bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)
 	@$(MAKE) all
 	@PLATTER=$(PROGRAM) bench/run $(BENCH_ARGS)
+
+test-valgrind: ## a set of commands under valgrind
+	$(call install-deps,build quickstart test deep)
+	@$(MAKE) all
+	@PLATTER=$(PROGRAM) scripts/valgrind.sh $(BUILD)/valgrind
 
 # Without the commands: in its sandbox a program cannot write what it counted.
 coverage: ## branches of block/ and formats/ that the tests reach
