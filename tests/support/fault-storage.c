@@ -39,6 +39,13 @@ static int failure(struct fault_storage *self)
 	return -self->plan->code;
 }
 
+/* Of a call that puts something onto the disk. */
+static int loss(struct fault_storage *self)
+{
+	atomic_store(&self->plan->lost, true);
+	return failure(self);
+}
+
 static int fault_readv(struct storage *s, const struct iovec *iov,
 		       int iov_count, uint64_t off)
 {
@@ -55,7 +62,7 @@ static int fault_writev(struct storage *s, const struct iovec *iov,
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? failure(self)
+	return strikes(self) ? loss(self)
 			     : storage_writev(self->below, iov, iov_count, off);
 }
 
@@ -64,7 +71,7 @@ static int fault_zero(struct storage *s, uint64_t off, uint64_t len,
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? failure(self)
+	return strikes(self) ? loss(self)
 			     : storage_zero(self->below, off, len, flags);
 }
 
@@ -80,7 +87,7 @@ static int fault_sync(struct storage *s)
 {
 	struct fault_storage *self = self_of(s);
 
-	return strikes(self) ? failure(self) : storage_sync(self->below);
+	return strikes(self) ? loss(self) : storage_sync(self->below);
 }
 
 static int fault_resize(struct storage *s, uint64_t new_size,
@@ -89,7 +96,10 @@ static int fault_resize(struct storage *s, uint64_t new_size,
 	struct fault_storage *self = self_of(s);
 
 	if (strikes(self))
-		return error_set(err, -failure(self), "injected fault");
+		return error_set(err,
+				 new_size < storage_size(s) ? -failure(self)
+							    : -loss(self),
+				 "injected fault");
 	return storage_resize(self->below, new_size, mode, err);
 }
 

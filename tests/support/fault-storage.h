@@ -22,6 +22,8 @@ struct fault_plan {
 	_Atomic bool fired;
 	/* A call has failed that was no advice: somebody has to hear of it. */
 	_Atomic bool mattered;
+	/* Of these, one that was to put something there: never excused. */
+	_Atomic bool lost;
 };
 
 /* Takes over `base`; the plan is the caller's and outlives the storage. */

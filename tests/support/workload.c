@@ -331,8 +331,11 @@ static int do_write(struct image *img, const struct workload_op *op)
 	ret = -EEXIST;
 	if (op->kind == WORK_PACKED)
 		ret = image_write_packed(img, buf, op->len, op->guest_off, 0);
-	/* Onto what is allocated: plain, as a guest would. */
-	if (ret == -EEXIST || ret == -EIO)
+	/*
+	 * Onto what is allocated: plain, as a guest would. Any other answer is
+	 * a failure, which a second try would hide.
+	 */
+	if (ret == -EEXIST)
 		ret = image_write(img, buf, op->len, op->guest_off);
 	free(buf);
 	return ret;
