@@ -369,8 +369,8 @@ static bool run_trial(struct trial *t)
 /* All failures of one kind on one side; adds to `injections`. */
 static void run_side(struct trial *t, uint64_t *injections)
 {
-	static const int codes[] = {EIO, ENOSPC};
-	unsigned count = t->on_source ? 1 : 2;
+	static const int codes[] = {EIO, ENOSPC, EDQUOT};
+	unsigned count = t->on_source ? 1 : 3;
 
 	for (unsigned c = 0; c < 2 * count; c++) {
 		t->plan = (struct fault_plan){

@@ -4,7 +4,8 @@
  * first, the second, ... storage call failing, once or from then on, until none
  * is left to fail. Whatever failed must have been reported; the image must
  * check without corruption; every sector must hold an allowed value; and after
- * a failed sync no flush may claim success.
+ * a failed sync no flush may claim success. Opened anew, without faults, the
+ * image takes more operations as if nothing had been.
  *
  *	fault_qcow2 [--short] [--seed N] [--geometry NAME]
  */
@@ -20,6 +21,11 @@
 #include "tests/support/fault-storage.h"
 #include "tests/support/log-storage.h"
 #include "tests/support/workload.h"
+
+/* Of each trial: what next_op() sets, not chance. */
+#define LAST_STEPS 6u
+/* Without faults, on the image opened anew. */
+#define STEPS_AFTER 8u
 
 struct trial {
 	const struct workload_geometry *geometry;
@@ -44,6 +50,46 @@ static void fail(struct trial *t, const char *what, const char *why)
 		why);
 }
 
+/* The last ones are those that chance picks seldom. */
+static void next_op(struct trial *t, struct image *img, uint64_t *random,
+		    unsigned left, struct workload_op *op)
+{
+	const struct workload_geometry *geometry = t->geometry;
+
+	workload_next(op, random, &t->oracle, img, geometry);
+	if (left > LAST_STEPS || op->kind == WORK_FLUSH)
+		return;
+	*op = (struct workload_op){.old_size = img->size_bytes};
+	switch (left) {
+	case 6: /* new tables; the end is no multiple of a cluster */
+		op->kind = WORK_RESIZE;
+		op->len = geometry->size_max - ORACLE_SECTOR;
+		break;
+	case 5: /* far from all that is there: not allocated yet */
+		op->kind = WORK_PACKED;
+		op->guest_off =
+			align_down(img->size_bytes - 1, img->cluster_size);
+		op->len = img->size_bytes - op->guest_off;
+		op->tag = disk_oracle_new_tag(&t->oracle);
+		break;
+	case 4:
+		op->kind = WORK_FLUSH;
+		break;
+	case 3:
+		op->kind = WORK_DISCARD;
+		op->len = align_down(img->size_bytes / 2, ORACLE_SECTOR);
+		break;
+	case 2:
+		op->kind = WORK_RESIZE;
+		op->len = geometry->size_bytes / 2 + ORACLE_SECTOR;
+		break;
+	default: /* allocates what the others have freed */
+		op->kind = WORK_WRITE;
+		op->len = img->size_bytes / 2;
+		op->tag = disk_oracle_new_tag(&t->oracle);
+	}
+}
+
 static void do_steps(struct trial *t, struct image *img)
 {
 	uint64_t random = t->seed;
@@ -53,7 +99,7 @@ static void do_steps(struct trial *t, struct image *img)
 		struct workload_op op;
 		int ret;
 
-		workload_next(&op, &random, &t->oracle, img, t->geometry);
+		next_op(t, img, &random, t->steps - i, &op);
 		workload_begun(&t->oracle, &op);
 		ret = workload_do(img, &op);
 		if (ret < 0) {
@@ -124,6 +170,61 @@ static void look_at_result(struct trial *t)
 		fail(t, "", why);
 }
 
+/* What is on the disk is the truth now, and more can be done with it. */
+static void use_again(struct trial *t)
+{
+	uint8_t *disk = malloc(t->geometry->size_max);
+	struct storage_log log = {0};
+	struct flat_disk left = {0};
+	uint64_t random = t->seed + 1;
+	char why[300] = "";
+	struct storage *s = result_storage(t);
+	struct image *img;
+
+	if (!disk)
+		abort();
+	flat_disk_read(&left, s);
+	storage_close(s);
+	if (storage_log_new(&s, &log, &left) < 0)
+		abort();
+	if (workload_open(&img, s, t->geometry, true) < 0) {
+		fail(t, "the image does not open for writing", "");
+		goto out;
+	}
+	if (image_read(img, disk, img->size_bytes, 0) < 0)
+		fail(t, "the image cannot be read", "");
+	disk_oracle_adopt(&t->oracle, disk, img->size_bytes);
+	for (unsigned i = 0; i < STEPS_AFTER; i++) {
+		struct workload_op op;
+		int ret;
+
+		workload_next(&op, &random, &t->oracle, img, t->geometry);
+		workload_begun(&t->oracle, &op);
+		ret = workload_do(img, &op);
+		if (ret < 0)
+			fail(t, "an operation after it:", strerror(-ret));
+		else if (op.kind == WORK_FLUSH)
+			disk_oracle_flushed(&t->oracle);
+	}
+	if (image_flush(img) < 0)
+		fail(t, "a flush after it fails", "");
+	disk_oracle_flushed(&t->oracle);
+	if (workload_judge(img, &t->oracle, NULL, why, sizeof(why)) < 0)
+		fail(t, "contents after more operations:", why);
+	if (image_close(img) < 0)
+		fail(t, "the close after it fails", "");
+	for (size_t i = 0; i < log.count; i++)
+		flat_disk_apply(&left, &log.entries[i]);
+	if (storage_memory_from(&s, "after", left.data, left.size) < 0)
+		abort();
+	if (workload_check(s, why, sizeof(why)) < 0)
+		fail(t, "after more operations", why);
+out:
+	storage_log_release(&log);
+	flat_disk_release(&left);
+	free(disk);
+}
+
 /* False when the fault did not come: there was no nth call. */
 static bool run_trial(struct trial *t)
 {
@@ -143,6 +244,7 @@ static bool run_trial(struct trial *t)
 	else
 		do_steps(t, img);
 	look_at_result(t);
+	use_again(t);
 	fired = t->plan.fired;
 	disk_oracle_release(&t->oracle);
 	storage_log_release(&t->log);
@@ -168,11 +270,11 @@ static uint64_t run_geometry(const struct workload_geometry *geometry,
 			     uint64_t seed, unsigned steps, uint64_t stride,
 			     uint64_t *injections)
 {
-	static const int codes[] = {EIO, ENOSPC};
+	static const int codes[] = {EIO, ENOSPC, EDQUOT};
 	struct trial t = {.geometry = geometry, .seed = seed, .steps = steps};
 
 	make_start(&t);
-	for (unsigned c = 0; c < 4; c++) {
+	for (unsigned c = 0; c < 6; c++) {
 		t.plan.code = codes[c / 2];
 		t.plan.for_ever = c % 2;
 		for (t.plan.nth = 1; run_trial(&t); t.plan.nth += stride) {

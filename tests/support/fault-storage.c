@@ -51,8 +51,9 @@ static int fault_readv(struct storage *s, const struct iovec *iov,
 {
 	struct fault_storage *self = self_of(s);
 
-	/* A full disk reads well. */
-	if (strikes(self) && self->plan->code != ENOSPC)
+	/* A full disk, or quota, reads well. */
+	if (strikes(self) && self->plan->code != ENOSPC &&
+	    self->plan->code != EDQUOT)
 		return failure(self);
 	return storage_readv(self->below, iov, iov_count, off);
 }
