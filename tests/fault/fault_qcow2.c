@@ -85,7 +85,9 @@ static void next_op(struct trial *t, struct image *img, uint64_t *random,
 		break;
 	default: /* allocates what the others have freed */
 		op->kind = WORK_WRITE;
-		op->len = img->size_bytes / 2;
+		op->len =
+			max_u64(align_down(img->size_bytes / 2, ORACLE_SECTOR),
+				ORACLE_SECTOR);
 		op->tag = disk_oracle_new_tag(&t->oracle);
 	}
 }
