@@ -175,7 +175,8 @@ static void look_at_result(struct trial *t)
 /* What is on the disk is the truth now, and more can be done with it. */
 static void use_again(struct trial *t)
 {
-	uint8_t *disk = malloc(t->geometry->size_max);
+	/* What is behind the end now has to read as zeros later. */
+	uint8_t *disk = calloc(1, t->geometry->size_max);
 	struct storage_log log = {0};
 	struct flat_disk left = {0};
 	uint64_t random = t->seed + 1;
@@ -195,7 +196,7 @@ static void use_again(struct trial *t)
 	}
 	if (image_read(img, disk, img->size_bytes, 0) < 0)
 		fail(t, "the image cannot be read", "");
-	disk_oracle_adopt(&t->oracle, disk, img->size_bytes);
+	disk_oracle_adopt(&t->oracle, disk, t->geometry->size_max);
 	for (unsigned i = 0; i < STEPS_AFTER; i++) {
 		struct workload_op op;
 		int ret;
