@@ -152,6 +152,8 @@ static bool print_chain(const struct chain *chain,
 {
 	json_t *list;
 
+	if (!json_is_whole())
+		return false;
 	if (!request->json) {
 		for (size_t i = 0; i < chain->count; i++)
 			info_print_human(&chain->infos[i], i > 0);

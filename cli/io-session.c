@@ -10,6 +10,7 @@
 #include "cli/guard.h"
 #include "cli/info-print.h"
 #include "cli/io.h"
+#include "cli/json.h"
 #include "cli/message.h"
 #include "cli/open.h"
 
@@ -172,6 +173,10 @@ bool io_info(struct io_session *io, int argc, char **argv)
 	io_jobs_wait(io);
 	if (image_info_get(io->img, &info, &err) < 0) {
 		message_error("%s", err.message);
+		return false;
+	}
+	if (!json_is_whole()) {
+		image_info_release(&info);
 		return false;
 	}
 	printf("format name: %s\n", info.format);

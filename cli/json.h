@@ -6,6 +6,12 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* Before any other use of Jansson: it tells from then on if memory ran out. */
+void json_init(void);
+
+/* False after a message if values lack something for want of memory. */
+bool json_is_whole(void);
+
 /* A string of any bytes: what is no UTF-8 becomes U+FFFD. New reference. */
 json_t *json_text(const char *bytes);
 

@@ -13,6 +13,7 @@
 
 #include "cli/command.h"
 #include "cli/guard.h"
+#include "cli/json.h"
 #include "cli/message.h"
 
 enum {
@@ -122,6 +123,7 @@ int main(int argc, char **argv)
 
 	/* A write over a limit of file sizes is to fail, not to kill. */
 	signal(SIGXFSZ, SIG_IGN);
+	json_init();
 	trust_init(&ctx.trust);
 	if (!strcmp(program_invocation_short_name, "qemu-io")) {
 		argv[0] = io_name;
