@@ -186,6 +186,15 @@ $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ \
 		$(filter %.o %.a,$^) $(CMOCKA_LIBS) $(PKG_LIBS)
 
+# Put before the C library of the program under test, so that its calls fail.
+# No sanitizer, no hardening: nothing else may come between.
+SHIM := $(BUILD)/tests/shim/fault.so
+$(SHIM): tests/shim/fault.c | $(OUT)
+	$(say) SHIM $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O1 -g $(WARN) -fno-builtin -fPIC \
+		-shared -o $@ $<
+
 # Stamps that change only when their text does: other flags rebuild the
 # objects, a source that went away rebuilds the archives.
 .PHONY: FORCE
@@ -229,12 +238,12 @@ RUN_TESTS = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)@MAKE='$(MAKE)' B
 	V='$(V)' T='$(T)' scripts/run-tests.sh
 install-test-deps = $(call install-deps,build quickstart test)
 
-.PHONY: test check test-unit test-asan test-tsan fuzz crash bench
+.PHONY: test check test-unit test-asan test-tsan fuzz crash fault bench
 .PHONY: test-programs fuzz-programs test-valgrind coverage
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
-	$(RUN_TESTS) tidy unit crash fault fuzz cli interop hostile
+	$(RUN_TESTS) tidy unit crash fault shim fuzz cli interop hostile
 
 check: test ## the same as test
 
@@ -266,6 +275,9 @@ crash: ## the crash and fault tests in their long form
 hostile: ## hostile images, all values of every field
 	$(install-test-deps)
 	$(RUN_TESTS) --long hostile
+
+fault: $(PROGRAM) $(SHIM) ## let every call of the built program fail, in turn
+	@$(PYTHON) -B tests/shim/inject.py $(FAULT_ARGS) $(PROGRAM) $(SHIM)
 
 bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)

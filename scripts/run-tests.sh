@@ -8,6 +8,7 @@
 #	tidy         the source rules
 #	unit         tests/unit/test_*.c, each a program
 #	crash fault  tests/crash/*.c and tests/fault/*.c, each a program
+#	shim         tests/shim/inject.py: the shipped program with failing calls
 #	fuzz         tests/fuzz/fuzz_*.c: see scripts/fuzz.sh; for FUZZ_SECONDS
 #	cli interop  tests/cli and tests/interop, with pytest
 #	hostile      tests/hostile: hostile images, by all programs that there are
@@ -181,6 +182,19 @@ suite_fault() {
 	program_suite tests/fault "${short[@]}"
 }
 
+# The program as it ships, whatever the variant, with calls that fail.
+suite_shim() {
+	local inject=tests/shim/inject.py shim=$BUILD/tests/shim/fault.so
+	wanted "$inject" || return 0
+	if ! build release all "$shim" >"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$inject" "does not build"
+		return
+	fi
+	step "$inject" "$step_seconds" "$PYTHON" -B "$inject" "${short[@]}" \
+		"$BUILD/platter" "$shim"
+}
+
 # How many inputs a target ran, new ones only.
 executions() {
 	sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$1" | tail -n 1
@@ -286,7 +300,9 @@ while [ $# -gt 0 ]; do
 		short=()
 		fuzz_seconds=300
 		;;
-	tidy | unit | crash | fault | fuzz | cli | interop | hostile) suites+=("$1") ;;
+	tidy | unit | crash | fault | shim | fuzz | cli | interop | hostile)
+		suites+=("$1")
+		;;
 	*) die "unknown suite \"$1\"" ;;
 	esac
 	shift
