@@ -3,10 +3,13 @@
  * Crash test of repairs: images with wrong counts, wrong COPIED flags, a lost
  * refcount block or the dirty bit are repaired while the log runs. Whatever
  * part of a repair reached the disk, the guest reads the same as before, and
- * repairing again leaves nothing to find.
+ * repairing again leaves nothing to find. The same holds of a repair of which
+ * the first, the second, ... storage call fails, once or from then on; and none
+ * that failed may say that all is well.
  *
  *	crash_repair [--short] [--seed N] [--geometry NAME]
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,7 @@
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/qcow2.h"
 #include "tests/support/crash-states.h"
+#include "tests/support/fault-storage.h"
 #include "tests/support/workload.h"
 
 #define STEPS	 60
@@ -38,7 +42,7 @@ struct run {
 	enum damage damage;
 	struct flat_disk start; /* damaged */
 	struct disk_oracle oracle;
-	uint64_t states, failures;
+	uint64_t states, injections, failures;
 	bool damaged; /* a little used image may give nothing to damage */
 };
 
@@ -247,6 +251,48 @@ static void judge(void *opaque, const struct flat_disk *state)
 	storage_log_release(&log);
 }
 
+/* A repair with a fault. False when the fault did not come. */
+static bool repair_with_fault(struct run *run, struct fault_plan *plan)
+{
+	struct storage_log log = {0};
+	struct flat_disk left = {0};
+	char why[300] = "";
+	struct storage *s;
+	bool clean;
+
+	plan->calls = 0;
+	plan->fired = plan->lost = false;
+	if (storage_log_new(&s, &log, &run->start) < 0 ||
+	    storage_fault_new(&s, s, plan) < 0)
+		abort();
+	clean = check(s, true, why, sizeof(why));
+	if (clean && plan->lost)
+		fail(run, "a repair that failed", "calls the image clean");
+	flat_disk_copy(&left, &run->start);
+	for (size_t i = 0; i < log.count; i++)
+		flat_disk_apply(&left, &log.entries[i]);
+	judge(run, &left);
+	run->states--; /* no crash */
+	flat_disk_release(&left);
+	storage_log_release(&log);
+	return plan->fired;
+}
+
+static void inject_faults(struct run *run)
+{
+	static const int codes[] = {EIO, ENOSPC, EDQUOT};
+
+	for (unsigned c = 0; c < 6; c++) {
+		struct fault_plan plan = {
+			.code = codes[c / 2],
+			.for_ever = c % 2,
+		};
+
+		for (plan.nth = 1; repair_with_fault(run, &plan); plan.nth++)
+			run->injections++;
+	}
+}
+
 static void run_one(struct run *run)
 {
 	struct storage_log log = {0};
@@ -268,6 +314,7 @@ static void run_one(struct run *run)
 		fail(run, "first repair:", why);
 	else
 		crash_states_run(&crash);
+	inject_faults(run);
 	storage_log_release(&log);
 	flat_disk_release(&run->start);
 	disk_oracle_release(&run->oracle);
@@ -276,7 +323,8 @@ static void run_one(struct run *run)
 int main(int argc, char **argv)
 {
 	uint64_t seed = 1, seeds = 10;
-	uint64_t states = 0, damaged = 0, passed = 0, failed = 0;
+	uint64_t states = 0, injections = 0, damaged = 0, passed = 0,
+		 failed = 0;
 	const char *only = NULL;
 
 	for (int i = 1; i < argc; i++) {
@@ -302,6 +350,7 @@ int main(int argc, char **argv)
 				continue;
 			run_one(&run);
 			states += run.states;
+			injections += run.injections;
 			damaged += run.damaged;
 			passed += !run.failures;
 			failed += run.failures != 0;
@@ -313,8 +362,8 @@ int main(int argc, char **argv)
 		failed++;
 	}
 	printf("crash_repair: %" PRIu64 " crash states of %" PRIu64
-	       " damaged images\n",
-	       states, damaged);
+	       " damaged images, %" PRIu64 " injections\n",
+	       states, damaged, injections);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
 	return failed ? 1 : 0;
 }
