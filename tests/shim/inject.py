@@ -104,7 +104,7 @@ def survey(index):
     judge = Judge(BENCH.program, scenario, done.out)
     wrong = judge.succeeded(done, None) or BENCH.left_over(scenario)
     if done.status or wrong:
-        sys.exit(f"{scenario.name} without faults: {wrong} {done}")
+        raise RuntimeError(f"{scenario.name} without faults: {wrong} {done}")
     return done.out, {kind: entry[0] for kind, entry in BENCH.counts().items()}
 
 
