@@ -16,6 +16,7 @@
  */
 #include "formats/qcow2/check.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,6 +152,11 @@ static int mend_zeros(struct qcheck_slice *s, void *opaque)
 	return ret < 0 ? ret : 1;
 }
 
+static bool lost_pointers(const struct qcheck_slice *s)
+{
+	return s->tally.pointers_lost || s->c->tally.pointers_lost;
+}
+
 static int mend_counts(struct qcheck_slice *s, void *opaque)
 {
 	const struct repair *r = opaque;
@@ -162,6 +168,12 @@ static int mend_counts(struct qcheck_slice *s, void *opaque)
 		if (!ret)
 			ret = storage_sync(s->c->file);
 	}
+	/*
+	 * The tables are read anew here. What one that cannot be read any more
+	 * leads to looks like leaks, and must not be freed.
+	 */
+	if (!ret && r->lower && lost_pointers(s))
+		return -EIO;
 	if (!ret && r->lower)
 		ret = qcheck_set_counts(s, false);
 	return ret;
