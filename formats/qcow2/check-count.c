@@ -473,13 +473,13 @@ static int count_bitmap_table(struct qcheck_slice *s,
 		ret = storage_read_padded(s->c->file, s->buf, len,
 					  span->start + done);
 		if (ret < 0) {
+			s->tally.pointers_lost = true;
 			if (!s->lead)
 				continue;
 			qcheck_say(&s->report,
 				   "ERROR bitmap table at 0x%" PRIx64 ": %s",
 				   span->start + done, strerror(-ret));
 			s->tally.errors += span->weight;
-			s->tally.pointers_lost = true;
 			continue;
 		}
 		count_bitmap_entries(s, (const void *)s->buf,

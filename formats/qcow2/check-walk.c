@@ -86,12 +86,15 @@ static void batch_compact(struct qcheck_walk *w)
 static void unreadable(struct qcheck_walk *w, const char *what, uint64_t off,
 		       uint32_t weight, int error)
 {
-	if (!w->slice || !w->report)
+	if (!w->slice)
+		return;
+	/* Each slice has to know: it may be about to free what is not seen. */
+	w->slice->tally.pointers_lost = true;
+	if (!w->report)
 		return;
 	qcheck_say(&w->slice->report, "ERROR %s at 0x%" PRIx64 ": %s", what,
 		   off, strerror(error));
 	w->slice->tally.errors += weight;
-	w->slice->tally.pointers_lost = true;
 }
 
 static int visit_one(struct qcheck_walk *w, const struct qcheck_table *t)
