@@ -1,19 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* See the header. */
+/*
+ * See the header. A state is described by a mask for each pending change, which
+ * says what of its sectors arrives, and then made from the durable contents.
+ */
 #include "tests/support/crash-states.h"
 
 #include <stdlib.h>
 
+#include "block/bytes.h"
+#include "tests/support/state-set.h"
 #include "tests/support/workload.h"
 
-#define SUBSETS_ALL_BELOW 6 /* so many pending changes: every subset */
-#define SAMPLES		  20
+#define SUBSETS_ALL_UP_TO 8 /* so many pending changes: every subset */
+#define RANDOM_SUBSETS	  128
+#define SMALL_WRITE	  4096 /* bytes; longer ones are data */
+#define PAIRS_MAX	  96   /* random ones, where there are more */
+#define TORN_MAX	  24   /* changes; random ones, where there are more */
+#define TORN_MANY	  16
+#define REVERSED_MAX	  32
+#define SIZES		  4 /* of each kind */
+
+#define LOST  0ull
+#define WHOLE UINT64_MAX
 
 struct epoch {
 	const struct crash_states *crash;
 	struct flat_disk durable, state;
 	const struct log_entry **pending; /* room for the whole log */
+	uint64_t *masks;		  /* by pending change */
 	size_t count;
+	struct state_set judged;
 };
 
 static uint64_t dice(const struct epoch *e)
@@ -21,73 +37,299 @@ static uint64_t dice(const struct epoch *e)
 	return workload_random(e->crash->random);
 }
 
+/* ---- one state ---- */
+
 static void judge(struct epoch *e)
 {
-	e->crash->judge(e->crash->opaque, &e->state);
+	if (state_set_add(&e->judged, &e->state))
+		e->crash->judge(e->crash->opaque, &e->state);
 }
 
-static void subset_state(struct epoch *e, uint64_t mask)
+static void apply(struct epoch *e, size_t i)
+{
+	if (e->masks[i] == WHOLE)
+		flat_disk_apply(&e->state, e->pending[i]);
+	else if (e->masks[i] != LOST)
+		flat_disk_apply_torn(&e->state, e->pending[i], e->masks[i]);
+}
+
+static void make_state(struct epoch *e)
 {
 	flat_disk_copy(&e->state, &e->durable);
+	for (size_t i = 0; i < e->count; i++)
+		apply(e, i);
+}
+
+static void masked_state(struct epoch *e)
+{
+	make_state(e);
+	judge(e);
+}
+
+static void set_masks(struct epoch *e, uint64_t mask)
+{
+	for (size_t i = 0; i < e->count; i++)
+		e->masks[i] = mask;
+}
+
+static void random_masks(struct epoch *e)
+{
+	for (size_t i = 0; i < e->count; i++)
+		e->masks[i] = dice(e) & 1 ? WHOLE : LOST;
+}
+
+/* ---- subsets ---- */
+
+static void all_subsets(struct epoch *e)
+{
+	for (uint64_t subset = 0; subset < 1ull << e->count; subset++) {
+		for (size_t i = 0; i < e->count; i++)
+			e->masks[i] = subset >> i & 1 ? WHOLE : LOST;
+		masked_state(e);
+	}
+}
+
+static void prefixes(struct epoch *e)
+{
+	set_masks(e, LOST);
+	masked_state(e);
 	for (size_t i = 0; i < e->count; i++) {
-		if (mask >> i & 1)
-			flat_disk_apply(&e->state, e->pending[i]);
+		e->masks[i] = WHOLE;
+		masked_state(e);
 	}
-	judge(e);
 }
 
-/* Everything but `skip`, up to and without `end`. */
-static void prefix_state(struct epoch *e, size_t end, size_t skip)
+/* One alone, everywhere the others are as `rest` says. */
+static void singles(struct epoch *e, uint64_t rest)
 {
-	flat_disk_copy(&e->state, &e->durable);
-	for (size_t i = 0; i < end; i++) {
-		if (i != skip)
-			flat_disk_apply(&e->state, e->pending[i]);
-	}
-	judge(e);
-}
-
-static void random_state(struct epoch *e)
-{
-	flat_disk_copy(&e->state, &e->durable);
+	set_masks(e, rest);
 	for (size_t i = 0; i < e->count; i++) {
-		if (dice(e) & 1)
-			flat_disk_apply(&e->state, e->pending[i]);
+		e->masks[i] = ~rest;
+		masked_state(e);
+		e->masks[i] = rest;
 	}
-	judge(e);
+}
+
+static void pair(struct epoch *e, size_t i, size_t j, uint64_t rest)
+{
+	set_masks(e, rest);
+	e->masks[i] = e->masks[j] = ~rest;
+	masked_state(e);
+}
+
+static bool small(const struct epoch *e, size_t i)
+{
+	return e->pending[i]->kind == LOG_WRITE &&
+	       e->pending[i]->len <= SMALL_WRITE;
+}
+
+static size_t small_pairs(const struct epoch *e)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < e->count; i++)
+		n += small(e, i);
+	return n * (n - 1) / 2;
+}
+
+static void pairs(struct epoch *e)
+{
+	size_t rarity = small_pairs(e) / PAIRS_MAX + 1;
+
+	for (size_t i = 0; i < e->count; i++) {
+		for (size_t j = i + 1; small(e, i) && j < e->count; j++) {
+			if (!small(e, j) || dice(e) % rarity)
+				continue;
+			pair(e, i, j, LOST);
+			pair(e, i, j, WHOLE);
+		}
+	}
+}
+
+static void random_subsets(struct epoch *e)
+{
+	for (unsigned n = 0; n < RANDOM_SUBSETS; n++) {
+		random_masks(e);
+		masked_state(e);
+	}
+}
+
+/* ---- torn writes ---- */
+
+static uint64_t sectors_of(const struct log_entry *entry)
+{
+	return div_round_up(entry->off % 512 + entry->len, 512);
+}
+
+/* Bits that repeat every 64 sectors: long writes are torn into stripes. */
+static void torn_ways(struct epoch *e, size_t i)
+{
+	uint64_t sectors = min_u64(sectors_of(e->pending[i]), 64);
+	uint64_t half = (1ull << sectors / 2) - 1;
+	uint64_t ways[] = {
+		half, ~half, dice(e), dice(e), ~(1ull << dice(e) % sectors),
+	};
+
+	for (unsigned n = 0; n < sizeof(ways) / sizeof(ways[0]); n++) {
+		e->masks[i] = ways[n];
+		masked_state(e);
+	}
+}
+
+static bool can_tear(const struct log_entry *entry)
+{
+	return (entry->kind == LOG_WRITE || entry->kind == LOG_ZERO) &&
+	       sectors_of(entry) > 1;
+}
+
+/* One torn: at the head of what arrived, and among everything else. */
+static void torn_one(struct epoch *e)
+{
+	size_t rarity = e->count / TORN_MAX + 1;
+
+	for (size_t i = 0; i < e->count; i++) {
+		if (!can_tear(e->pending[i]) || dice(e) % rarity)
+			continue;
+		for (size_t k = 0; k < e->count; k++)
+			e->masks[k] = k < i ? WHOLE : LOST;
+		torn_ways(e, i);
+		set_masks(e, WHOLE);
+		torn_ways(e, i);
+		random_masks(e);
+		torn_ways(e, i);
+	}
 }
 
 /* Random ones reach the disk, each of them torn in some way. */
-static void torn_state(struct epoch *e)
+static void torn_many(struct epoch *e)
+{
+	for (unsigned n = 0; n < TORN_MANY; n++) {
+		for (size_t i = 0; i < e->count; i++) {
+			uint64_t d = dice(e) % 3;
+
+			e->masks[i] = d == 0 ? LOST : d == 1 ? WHOLE : dice(e);
+		}
+		masked_state(e);
+	}
+}
+
+/* ---- order ---- */
+
+static bool overlap(const struct log_entry *a, const struct log_entry *b)
+{
+	return a->kind != LOG_RESIZE && b->kind != LOG_RESIZE &&
+	       a->off < b->off + b->len && b->off < a->off + a->len;
+}
+
+/* The earlier one arrives last; the others as the masks say. */
+static void reversed_state(struct epoch *e, size_t earlier, size_t later)
 {
 	flat_disk_copy(&e->state, &e->durable);
 	for (size_t i = 0; i < e->count; i++) {
-		uint64_t d = dice(e);
-
-		if (d % 3 == 0)
-			continue;
-		flat_disk_apply_torn(&e->state, e->pending[i],
-				     d % 3 == 1 ? UINT64_MAX : dice(e));
+		if (i != earlier)
+			apply(e, i);
+		if (i == later)
+			apply(e, earlier);
 	}
 	judge(e);
 }
 
-static void epoch_states(struct epoch *e)
+static void reversed(struct epoch *e)
 {
-	size_t n = e->count;
+	unsigned found = 0;
 
-	if (n <= SUBSETS_ALL_BELOW) {
-		for (uint64_t mask = 0; mask < 1ull << n; mask++)
-			subset_state(e, mask);
-	} else {
-		for (unsigned i = 0; i < SAMPLES; i++) {
-			prefix_state(e, dice(e) % (n + 1), SIZE_MAX);
-			prefix_state(e, n, dice(e) % n);
-			random_state(e);
+	for (size_t j = 1; j < e->count; j++) {
+		for (size_t i = 0; i < j && found < REVERSED_MAX; i++) {
+			if (!overlap(e->pending[i], e->pending[j]))
+				continue;
+			found++;
+			set_masks(e, WHOLE);
+			reversed_state(e, i, j);
+			random_masks(e);
+			e->masks[i] = e->masks[j] = WHOLE;
+			reversed_state(e, i, j);
 		}
 	}
-	for (unsigned i = 0; n && i < SAMPLES / 2; i++)
-		torn_state(e);
+}
+
+/* ---- the file's length ---- */
+
+/* Where the pending changes reach to; 0 if a resize says otherwise. */
+static uint64_t pending_end(const struct epoch *e)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < e->count; i++) {
+		const struct log_entry *entry = e->pending[i];
+
+		if (entry->kind == LOG_RESIZE && entry->len < e->durable.size)
+			return 0;
+		if (entry->kind != LOG_DISCARD)
+			end = max_u64(end, entry->off + entry->len);
+	}
+	return end;
+}
+
+static void set_size(struct flat_disk *disk, uint64_t size)
+{
+	const struct log_entry resize = {.kind = LOG_RESIZE, .len = size};
+
+	flat_disk_apply(disk, &resize);
+}
+
+static void lagging(struct epoch *e, uint64_t size)
+{
+	make_state(e);
+	if (e->state.size > size)
+		set_size(&e->state, size);
+	judge(e);
+}
+
+static void leading(struct epoch *e, uint64_t size)
+{
+	make_state(e);
+	if (e->state.size < size)
+		set_size(&e->state, size);
+	judge(e);
+}
+
+static void sizes(struct epoch *e)
+{
+	uint64_t now = e->durable.size, end = pending_end(e);
+
+	if (end <= now)
+		return;
+	set_masks(e, LOST);
+	leading(e, end);
+	set_masks(e, WHOLE);
+	lagging(e, now);
+	for (unsigned n = 0; n < SIZES; n++) {
+		set_masks(e, WHOLE);
+		lagging(e, now + align_down(dice(e) % (end - now), 512));
+		random_masks(e);
+		lagging(e, now);
+		leading(e, end);
+	}
+}
+
+/* ---- the log ---- */
+
+static void epoch_states(struct epoch *e)
+{
+	state_set_clear(&e->judged);
+	if (e->count <= SUBSETS_ALL_UP_TO) {
+		all_subsets(e);
+	} else {
+		prefixes(e);
+		singles(e, LOST);
+		singles(e, WHOLE);
+		pairs(e);
+		random_subsets(e);
+	}
+	torn_one(e);
+	torn_many(e);
+	reversed(e);
+	sizes(e);
 }
 
 static void make_durable(struct epoch *e)
@@ -97,15 +339,33 @@ static void make_durable(struct epoch *e)
 	e->count = 0;
 }
 
+static void epoch_init(struct epoch *e, const struct crash_states *crash)
+{
+	size_t room = crash->log->count + 1;
+
+	*e = (struct epoch){.crash = crash};
+	e->pending = calloc(room, sizeof(*e->pending));
+	e->masks = calloc(room, sizeof(*e->masks));
+	if (!e->pending || !e->masks)
+		abort();
+	flat_disk_copy(&e->durable, crash->start);
+}
+
+static void epoch_release(struct epoch *e)
+{
+	free(e->pending);
+	free(e->masks);
+	state_set_release(&e->judged);
+	flat_disk_release(&e->durable);
+	flat_disk_release(&e->state);
+}
+
 void crash_states_run(const struct crash_states *crash)
 {
 	const struct storage_log *log = crash->log;
-	struct epoch e = {.crash = crash};
+	struct epoch e;
 
-	e.pending = calloc(log->count + 1, sizeof(*e.pending));
-	if (!e.pending)
-		abort();
-	flat_disk_copy(&e.durable, crash->start);
+	epoch_init(&e, crash);
 	for (size_t i = 0; i < log->count; i++) {
 		if (crash->reach)
 			crash->reach(crash->opaque, i);
@@ -116,13 +376,14 @@ void crash_states_run(const struct crash_states *crash)
 		epoch_states(&e);
 		make_durable(&e);
 	}
-	/* What no sync follows any more. */
+	/* What no sync follows any more; then all of it. */
 	if (e.count)
 		epoch_states(&e);
 	make_durable(&e);
-	flat_disk_copy(&e.state, &e.durable);
+	state_set_clear(&e.judged);
+	if (crash->reach)
+		crash->reach(crash->opaque, log->count);
+	make_state(&e);
 	judge(&e);
-	free(e.pending);
-	flat_disk_release(&e.durable);
-	flat_disk_release(&e.state);
+	epoch_release(&e);
 }

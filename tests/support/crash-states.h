@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a disk may hold when the power goes: for every stretch of a log between
- * two syncs all subsets of its changes or, where there are many, prefixes, all
- * but one, random subsets; and random ones torn at sector borders.
+ * What a disk may hold when the power goes. Between two syncs of a log any part
+ * of the changes may have arrived:
+ *
+ *	few changes      every subset
+ *	many             every prefix, all but one, one alone, pairs of small
+ *	                 writes alone or missing, random subsets
+ *	torn             one write at borders of 512 bytes: a half, random
+ *	                 sectors, all but one sector; many writes at once
+ *	order            overlapping changes the other way round
+ *	length           of the file: behind its data, or ahead of it
+ *
+ * A state that equals one judged before in the same stretch is left out.
  */
 #ifndef PLATTER_TESTS_SUPPORT_CRASH_STATES_H
 #define PLATTER_TESTS_SUPPORT_CRASH_STATES_H
