@@ -1,311 +1,203 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Crash test of the qcow2 driver: random guest operations are logged at the
- * storage; for every stretch between two syncs crash states are made (subsets,
- * torn writes), and each must open, check without corruption, and hold in every
- * sector what the oracle allows. Some are opened for writing and used on, which
- * finds damage that shows late.
+ * Crash test of the qcow2 driver (tests/support/crash-run.h): random operations
+ * and every short sequence of fixed ones, on images of all geometries.
  *
- *	crash_qcow2 [--short] [--seed N] [--states N] [--geometry NAME]
+ *	crash_qcow2 [--short] [--seed N] [--states N] [--jobs N] [--steps N]
+ *	            [--geometry NAME [--sequence N]]
  *
- * A failure prints the geometry and seed that show it again.
+ * Work goes in rounds: one for each geometry, with a seed of its own, and in
+ * each a share of the sequences. At least --states are judged, and at least one
+ * round; the same seed and number of jobs judge the same states. With a
+ * geometry one case is shown again.
  */
-#include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "block/bytes.h"
-#include "block/image.h"
-#include "block/storage/memory.h"
-#include "tests/support/crash-states.h"
-#include "tests/support/log-storage.h"
+#include "tests/support/crash-run.h"
+#include "tests/support/op-sequences.h"
 #include "tests/support/workload.h"
 
-#define STEPS_PER_RUN 120
-#define DEEP_EVERY    16 /* states that are written to as well */
+#define JOBS_MAX 256
+#define STEPS	 300
 
-enum event_kind { EVENT_BEGUN, EVENT_FLUSHED };
-
-struct event {
-	size_t log_pos; /* it happened before this entry of the log */
-	enum event_kind kind;
-	struct workload_op op;
+struct plan {
+	uint64_t seed, states;
+	unsigned jobs, steps;
+	unsigned sparse; /* one sequence of so many, in all geometries */
+	const char *geometry;
+	int64_t sequence;
 };
 
-struct run {
-	const struct workload_geometry *geometry;
-	uint64_t seed, random;
-	struct flat_disk start; /* the fresh image */
-	struct storage_log log;
-	struct event events[STEPS_PER_RUN * 2 + 8];
-	size_t event_count;
-
-	/* replay */
-	struct disk_oracle oracle;
-	size_t next_event;
-	const struct flat_disk *state;
-	uint64_t states, failures;
+/* Shared with the parent: a worker that dies leaves word of where. */
+struct worker {
+	struct crash_totals totals;
+	struct crash_case now;
 };
 
-static void fail(struct run *run, const char *what, const char *why)
+static void run_case(struct worker *w, const struct crash_case *c)
 {
-	run->failures++;
-	if (run->failures <= 3)
-		fprintf(stderr, "geometry %s seed %" PRIu64 ": %s: %s\n",
-			run->geometry->name, run->seed, what, why);
+	w->now = *c;
+	crash_run(c, &w->totals);
 }
 
-static void add_event(struct run *run, enum event_kind kind,
-		      const struct workload_op *op)
+/* Round after round each sequence meets each geometry. */
+static void run_share(struct worker *w, struct crash_case c, unsigned sparse,
+		      uint64_t share)
 {
-	run->events[run->event_count++] =
-		(struct event){run->log.count, kind, *op};
+	for (uint64_t n = share % sparse; n < op_sequence_count();
+	     n += sparse) {
+		c.sequence = (int64_t)n;
+		run_case(w, &c);
+	}
 }
 
-/* ---- recording ---- */
-
-static void make_start(struct run *run)
+static void work(const struct plan *plan, unsigned job, struct worker *w)
 {
-	struct flat_disk empty = {0};
-	struct storage_log log = {0};
-	struct storage *s;
+	uint64_t quota = plan->states / plan->jobs + 1;
 
-	if (storage_log_new(&s, &log, &empty) < 0 ||
-	    workload_create(s, run->geometry) < 0)
+	for (uint64_t unit = job;
+	     unit < workload_geometry_count || w->totals.states < quota;
+	     unit += plan->jobs) {
+		uint64_t g = unit % workload_geometry_count;
+		uint64_t round = unit / workload_geometry_count;
+		const struct crash_case c = {
+			.geometry = &workload_geometries[g],
+			.seed = plan->seed + round,
+			.sequence = -1,
+			.steps = plan->steps,
+		};
+
+		run_case(w, &c);
+		run_share(w, c, plan->sparse, g + c.seed);
+	}
+}
+
+static void await(pid_t pid, struct worker *w)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	    !WEXITSTATUS(status))
+		return;
+	fprintf(stderr, "the program died (status %#x)\n", (unsigned)status);
+	crash_case_print(&w->now);
+	w->totals.violations++;
+}
+
+static struct crash_totals work_all(const struct plan *plan)
+{
+	struct crash_totals sum = {0};
+	pid_t pids[JOBS_MAX];
+	struct worker *workers =
+		mmap(NULL, plan->jobs * sizeof(*workers),
+		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (workers == MAP_FAILED)
 		abort();
-	storage_close(s);
-	for (size_t i = 0; i < log.count; i++)
-		flat_disk_apply(&run->start, &log.entries[i]);
-	storage_log_release(&log);
-	flat_disk_release(&empty);
-}
-
-static void record(struct run *run)
-{
-	struct disk_oracle oracle;
-	struct storage *s;
-	struct image *img;
-	struct workload_op op;
-
-	if (storage_log_new(&s, &run->log, &run->start) < 0 ||
-	    workload_open(&img, s, run->geometry, true) < 0)
-		abort();
-	workload_oracle_init(&oracle, run->geometry);
-	for (unsigned i = 0; i < STEPS_PER_RUN; i++) {
-		workload_next(&op, &run->random, &oracle, img, run->geometry);
-		add_event(run, EVENT_BEGUN, &op);
-		workload_begun(&oracle, &op);
-		int ret = workload_do(img, &op);
-
-		if (ret < 0)
-			fail(run, "operation failed without a fault",
-			     strerror(-ret));
-		if (op.kind == WORK_FLUSH) {
-			add_event(run, EVENT_FLUSHED, &op);
-			disk_oracle_flushed(&oracle);
+	for (unsigned i = 0; i < plan->jobs; i++) {
+		pids[i] = fork();
+		if (pids[i] < 0)
+			abort();
+		if (!pids[i]) {
+			work(plan, i, &workers[i]);
+			exit(0);
 		}
 	}
-	if (image_close(img) < 0)
-		fail(run, "close failed without a fault", "");
-	add_event(run, EVENT_FLUSHED, &op);
-	disk_oracle_release(&oracle);
-}
-
-/* ---- judging one state ---- */
-
-static struct storage *state_storage(const struct run *run)
-{
-	struct storage *s;
-
-	if (storage_memory_from(&s, "state", run->state->data,
-				run->state->size) < 0)
-		abort();
-	return s;
-}
-
-static bool counts_may_lag(const struct run *run)
-{
-	/* The dirty bit: counts are made good when it is opened for writing */
-	return strstr(run->geometry->create, "lazy") &&
-	       (run->state->data[79] & 1);
-}
-
-/* Opens the state for writing, goes on working, and looks again. */
-static void judge_deep(struct run *run)
-{
-	struct disk_oracle oracle;
-	struct storage_log log = {0};
-	struct flat_disk after = {0};
-	struct storage *s;
-	struct image *img;
-	char why[300] = "";
-
-	if (storage_log_new(&s, &log, run->state) < 0)
-		abort();
-	if (workload_open(&img, s, run->geometry, true) < 0) {
-		fail(run, "state does not open for writing", "");
-		storage_log_release(&log);
-		return;
+	for (unsigned i = 0; i < plan->jobs; i++) {
+		await(pids[i], &workers[i]);
+		sum.states += workers[i].totals.states;
+		sum.violations += workers[i].totals.violations;
 	}
-	disk_oracle_copy(&oracle, &run->oracle);
-	/* What it reads as now is what it is from here on. */
-	uint8_t *disk = calloc(1, run->geometry->size_max);
-	uint64_t size = img->size_bytes;
-
-	if (!disk)
-		abort();
-	if (workload_judge(img, &oracle, disk, why, sizeof(why)) < 0)
-		fail(run, "reopened state", why);
-	disk_oracle_adopt(&oracle, disk, size);
-	free(disk);
-	for (unsigned i = 0; i < 20; i++) {
-		struct workload_op op;
-
-		do {
-			workload_next(&op, &run->random, &oracle, img,
-				      run->geometry);
-		} while (op.kind == WORK_RESIZE);
-		workload_begun(&oracle, &op);
-		if (workload_do(img, &op) < 0)
-			fail(run, "operation after the crash failed", "");
-	}
-	if (workload_judge(img, &oracle, NULL, why, sizeof(why)) < 0)
-		fail(run, "after 20 operations", why);
-	if (image_close(img) < 0)
-		fail(run, "close after the crash failed", "");
-	flat_disk_copy(&after, run->state);
-	for (size_t i = 0; i < log.count; i++)
-		flat_disk_apply(&after, &log.entries[i]);
-	if (storage_memory_from(&s, "after", after.data, after.size) < 0)
-		abort();
-	if (workload_check(s, why, sizeof(why)) < 0)
-		fail(run, "after 20 operations", why);
-	if (storage_memory_from(&s, "after", after.data, after.size) < 0)
-		abort();
-	if (!run->geometry->snapshot)
-		storage_close(s);
-	else if (workload_judge_snapshot(s, run->geometry, why, sizeof(why)) <
-		 0)
-		fail(run, "the snapshot, after 20 operations", why);
-	flat_disk_release(&after);
-	storage_log_release(&log);
-	disk_oracle_release(&oracle);
+	munmap(workers, plan->jobs * sizeof(*workers));
+	return sum;
 }
 
-static void judge(void *opaque, const struct flat_disk *state)
+/* One case, in this process, where a debugger finds it. */
+static struct crash_totals work_one(const struct plan *plan)
 {
-	struct run *run = opaque;
-	char why[300] = "";
-	struct image *img;
-
-	run->state = state;
-	run->states++;
-	if (workload_open(&img, state_storage(run), run->geometry, false) < 0) {
-		fail(run, "state does not open", "");
-		return;
-	}
-	if (workload_judge(img, &run->oracle, NULL, why, sizeof(why)) < 0)
-		fail(run, "state", why);
-	image_close(img);
-	if (!counts_may_lag(run) &&
-	    workload_check(state_storage(run), why, sizeof(why)) < 0)
-		fail(run, "state", why);
-	if (run->geometry->snapshot &&
-	    workload_judge_snapshot(state_storage(run), run->geometry, why,
-				    sizeof(why)) < 0)
-		fail(run, "the snapshot", why);
-	if (run->states % DEEP_EVERY == 0)
-		judge_deep(run);
-}
-
-/* ---- making states ---- */
-
-static void reach(void *opaque, size_t log_pos)
-{
-	struct run *run = opaque;
-
-	while (run->next_event < run->event_count &&
-	       run->events[run->next_event].log_pos <= log_pos) {
-		const struct event *e = &run->events[run->next_event++];
-
-		if (e->kind == EVENT_FLUSHED)
-			disk_oracle_flushed(&run->oracle);
-		else
-			workload_begun(&run->oracle, &e->op);
-	}
-}
-
-static void replay(struct run *run)
-{
-	const struct crash_states crash = {
-		.log = &run->log,
-		.start = &run->start,
-		.random = &run->random,
-		.reach = reach,
-		.judge = judge,
-		.opaque = run,
+	struct crash_totals sum = {0};
+	struct crash_case c = {
+		.seed = plan->seed,
+		.sequence = plan->sequence,
+		.steps = plan->steps,
 	};
 
-	workload_oracle_init(&run->oracle, run->geometry);
-	crash_states_run(&crash);
-	disk_oracle_release(&run->oracle);
+	for (unsigned g = 0; g < workload_geometry_count; g++) {
+		c.geometry = &workload_geometries[g];
+		if (!strcmp(c.geometry->name, plan->geometry))
+			crash_run(&c, &sum);
+	}
+	return sum;
 }
 
-static void run_one(const struct workload_geometry *geometry, uint64_t seed,
-		    uint64_t *states, uint64_t *failures)
+static int usage(void)
 {
-	struct run *run = calloc(1, sizeof(*run));
+	fprintf(stderr, "usage: crash_qcow2 [--short] [--seed N] [--states N]\n"
+			"       [--jobs N] [--steps N]\n"
+			"       [--geometry NAME [--sequence N]]\n");
+	return 2;
+}
 
-	if (!run)
-		abort();
-	run->geometry = geometry;
-	run->seed = run->random = seed;
-	make_start(run);
-	record(run);
-	replay(run);
-	*states += run->states;
-	*failures += run->failures;
-	storage_log_release(&run->log);
-	flat_disk_release(&run->start);
-	free(run);
+static bool parse(struct plan *plan, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		uint64_t number = strtoull(value, NULL, 0);
+
+		if (!strcmp(argv[i], "--short")) {
+			/* Every geometry, little of each. */
+			plan->states = 1;
+			plan->steps = 40;
+			plan->sparse = 400;
+			continue;
+		}
+		if (!strcmp(argv[i], "--seed"))
+			plan->seed = number;
+		else if (!strcmp(argv[i], "--states"))
+			plan->states = number;
+		else if (!strcmp(argv[i], "--jobs"))
+			plan->jobs = (unsigned)number;
+		else if (!strcmp(argv[i], "--steps"))
+			plan->steps = (unsigned)number;
+		else if (!strcmp(argv[i], "--geometry"))
+			plan->geometry = value;
+		else if (!strcmp(argv[i], "--sequence"))
+			plan->sequence = (int64_t)number;
+		else
+			return false;
+		i++;
+	}
+	return plan->seed && plan->jobs && plan->jobs <= JOBS_MAX &&
+	       plan->steps <= CRASH_STEPS_MAX &&
+	       plan->sequence < (int64_t)op_sequence_count();
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = 1, states = 0, failures = 0, passed = 0, failed = 0;
-	uint64_t want = 200000;
-	const char *only = NULL;
+	struct plan plan = {
+		.seed = 1,
+		.states = 1000000,
+		.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
+		.steps = STEPS,
+		.sparse = workload_geometry_count,
+		.sequence = -1,
+	};
+	struct crash_totals sum;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--short"))
-			want = 8000;
-		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
-			seed = strtoull(argv[++i], NULL, 0);
-		else if (!strcmp(argv[i], "--states") && i + 1 < argc)
-			want = strtoull(argv[++i], NULL, 0);
-		else if (!strcmp(argv[i], "--geometry") && i + 1 < argc)
-			only = argv[++i];
-	}
-	for (; states < want; seed++) {
-		for (unsigned g = 0; g < workload_geometry_count; g++) {
-			const struct workload_geometry *geometry =
-				&workload_geometries[g];
-			uint64_t before = failures;
-
-			if (only && strcmp(only, geometry->name) != 0)
-				continue;
-			run_one(geometry, seed, &states, &failures);
-			if (failures == before)
-				passed++;
-			else
-				failed++;
-		}
-	}
-	printf("crash_qcow2: %" PRIu64 " crash states, %" PRIu64
-	       " violations\n",
-	       states, failures);
-	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
-	return failed ? 1 : 0;
+	if (!parse(&plan, argc, argv))
+		return usage();
+	printf("crash_qcow2: seed %" PRIu64 ", %u jobs\n", plan.seed,
+	       plan.jobs);
+	fflush(stdout);
+	sum = plan.geometry ? work_one(&plan) : work_all(&plan);
+	printf("%" PRIu64 " states, %" PRIu64 " violations\n", sum.states,
+	       sum.violations);
+	return sum.violations || !sum.states;
 }

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One crash run: operations on a fresh qcow2 image are logged at the storage,
+ * crash states are made from the log, and each must open, check without
+ * corruption, and hold in every sector what the oracle allows. Some are opened
+ * for writing and used on, which finds damage that shows late.
+ */
+#ifndef PLATTER_TESTS_SUPPORT_CRASH_RUN_H
+#define PLATTER_TESTS_SUPPORT_CRASH_RUN_H
+
+#include <stdint.h>
+
+struct workload_geometry;
+
+/* The same case gives the same states. */
+struct crash_case {
+	const struct workload_geometry *geometry;
+	uint64_t seed;	  /* not 0 */
+	int64_t sequence; /* of op-sequences.h; -1: random operations */
+	unsigned steps;	  /* so many, if random; up to CRASH_STEPS_MAX */
+};
+
+#define CRASH_STEPS_MAX 2000
+
+struct crash_totals {
+	uint64_t states, violations;
+};
+
+/* Adds to the totals; tells of the first violations on stderr. */
+void crash_run(const struct crash_case *c, struct crash_totals *totals);
+/* The command that shows the case again, to stderr. */
+void crash_case_print(const struct crash_case *c);
+
+#endif
