@@ -238,7 +238,7 @@ RUN_TESTS = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)@MAKE='$(MAKE)' B
 	V='$(V)' T='$(T)' scripts/run-tests.sh
 install-test-deps = $(call install-deps,build quickstart test)
 
-.PHONY: test check test-unit test-asan test-tsan fuzz crash fault bench
+.PHONY: test check test-unit test-asan test-tsan fuzz crash crash-long fault bench
 .PHONY: test-programs fuzz-programs test-valgrind coverage
 
 test: ## run everything in its short form; T=pattern picks by path
@@ -267,7 +267,16 @@ fuzz: ## fuzz for SECONDS (300) a target; TARGET=name picks one
 	$(install-test-deps)
 	$(subst T='$(T)',T='$(FUZZ_T)',$(RUN_TESTS)) --long fuzz
 
-crash: ## the crash and fault tests in their long form
+# The seed is printed; given again, it judges the same states.
+STATES ?= 1000000
+SEED   ?= $(shell date +%s)
+
+crash: ## judge STATES (1000000) or more crash states of qcow2; SEED=n replays
+	$(install-test-deps)
+	@$(MAKE) $(OUT)/tests/crash/crash_qcow2
+	@$(OUT)/tests/crash/crash_qcow2 --states $(STATES) --seed $(SEED)
+
+crash-long: ## the crash and fault tests in their long form
 	$(install-test-deps)
 	$(RUN_TESTS) --long crash fault
 

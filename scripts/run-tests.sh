@@ -175,6 +175,22 @@ suite_unit() {
 suite_crash() {
 	find_tests tests/crash/*.c
 	program_suite tests/crash "${short[@]}"
+	if [ -z "$variant" ] && wanted tests/crash/crash_qcow2.c; then
+		crash_mass
+	fi
+}
+
+# The mass of the states is judged without sanitizers, which take most of the
+# time; what they find, they find in few states as well.
+crash_mass() {
+	local name=tests/crash/crash_qcow2
+	if ! build release "$BUILD/$name" >"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$name-release" "does not build"
+		return
+	fi
+	step "$name-release" "$step_seconds" \
+		"$(realpath "$BUILD/$name")" --states 200000
 }
 
 suite_fault() {
