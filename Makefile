@@ -4,13 +4,14 @@
 # <folder>/module.mk. `make help` lists the targets.
 #
 # Every variant has a build folder of its own, so objects of different kinds
-# never mix:  make VARIANT=release|asan|tsan|fuzz|coverage
+# never mix:  make VARIANT=release|asan|tsan|fuzz|coverage|broken
 #
 #	release  $(BUILD)       what gets installed; asserts stay on
 #	asan     $(BUILD)/asan  AddressSanitizer and UBSan
 #	tsan     $(BUILD)/tsan  ThreadSanitizer
 #	fuzz     $(BUILD)/fuzz  clang, instrumented for libFuzzer
 #	coverage $(BUILD)/coverage  gcc, counts what runs
+#	broken   $(BUILD)/broken  for one test: can break rules of durability
 #
 # Other knobs: BUILD= (folder), V=1 (full command lines), WERROR=0|1,
 # CC=, CFLAGS=, LDFLAGS=, PREFIX=, DESTDIR=, LINKS=1, T=pattern (tests).
@@ -133,9 +134,12 @@ CC := $(CLANG)
 VARIANT_CFLAGS  := -O1 -fno-omit-frame-pointer $(UBSAN) \
 	-fsanitize=fuzzer-no-link,address,undefined
 VARIANT_LDFLAGS := -fsanitize=address,undefined
+else ifeq ($(VARIANT),broken)
+VARIANT_CFLAGS  := -O2 $(HARDEN) -DPLATTER_BREAKABLE
+VARIANT_LDFLAGS :=
 else
-$(error VARIANT is "$(VARIANT)"; it has to be release, asan, tsan, coverage \
-	or fuzz)
+$(error VARIANT is "$(VARIANT)"; it has to be release, asan, tsan, fuzz, \
+	coverage or broken)
 endif
 
 CFLAGS ?=

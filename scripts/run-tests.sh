@@ -177,6 +177,7 @@ suite_crash() {
 	program_suite tests/crash "${short[@]}"
 	if [ -z "$variant" ] && wanted tests/crash/crash_qcow2.c; then
 		crash_mass
+		crash_breaks
 	fi
 }
 
@@ -191,6 +192,48 @@ crash_mass() {
 	fi
 	step "$name-release" "$step_seconds" \
 		"$(realpath "$BUILD/$name")" --states 200000
+}
+
+# A build that can break the rules of durability, one at a time (breaks.h): the
+# test has to notice each, and to pass where none is broken.
+crash_breaks() {
+	local name=tests/crash/crash_qcow2
+	if ! build broken "$BUILD/broken/$name" >"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$name-broken" "does not build"
+		return
+	fi
+	export -f notices_breaks ends_right
+	step "$name-broken" "$step_seconds" bash -c 'notices_breaks "$@"' \
+		notices_breaks "$(realpath "$BUILD/broken/$name")"
+}
+
+# notices_breaks PROGRAM. W7 shows where the refcount table gets full.
+notices_breaks() {
+	local full='--geometry 512-full-table --steps 200' wrong=0 rule
+	ends_right "$1" 0 --short || wrong=$((wrong + 1))
+	# shellcheck disable=SC2086 # several words
+	ends_right "$1" 0 $full || wrong=$((wrong + 1))
+	for rule in 1 2 3 4 6; do
+		ends_right "$1" "$rule" --short || wrong=$((wrong + 1))
+	done
+	# shellcheck disable=SC2086
+	ends_right "$1" 7 $full || wrong=$((wrong + 1))
+	printf '8 runs with broken rules or none, %d ended wrong\n' "$wrong"
+	[ "$wrong" -eq 0 ]
+}
+
+# ends_right PROGRAM RULE ARGUMENT...: 0 violations and status 0 only if no rule
+# is broken; otherwise counted violations, and not just any failure.
+ends_right() {
+	local program=$1 rule=$2 status=0 closing violations='0'
+	shift 2
+	closing=$("$program" "$@" --break "$rule" 2>/dev/null) || status=$?
+	closing=${closing##*$'\n'}
+	[ "$rule" -eq 0 ] || violations='[1-9][0-9]*'
+	printf 'rule %d broken: %s\n' "$rule" "$closing"
+	[[ $closing =~ ^[1-9][0-9]*\ states,\ $violations\ violations$ ]] &&
+		[ "$status" -eq $((rule != 0)) ]
 }
 
 suite_fault() {

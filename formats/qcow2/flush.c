@@ -17,7 +17,12 @@
 #include <stdlib.h>
 
 #include "block/image.h"
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/qcow2.h"
+
+#ifdef PLATTER_BREAKABLE
+unsigned qcow2_broken_rule;
+#endif
 
 /* Writes entries [first, end) of a table in memory to its place. */
 static int write_entries(struct qcow2 *q, const uint64_t *table,
@@ -60,7 +65,7 @@ static int write_unpublished(struct qcow2 *q)
 	pthread_mutex_lock(&q->table_lock);
 	ret = table_cache_write(q->refblock_cache, TABLES_ALL);
 	pthread_mutex_unlock(&q->table_lock);
-	if (!ret)
+	if (!ret && RULE_HOLDS(2))
 		ret = storage_sync(q->file);
 	if (!ret)
 		ret = write_entries(q, q->reftable, q->reftable_dirty,
@@ -106,7 +111,8 @@ int qcow2_write_back_locked(struct qcow2 *q)
 
 	if (ret < 0 || !has_published_changes(q))
 		return ret;
-	ret = storage_sync(q->file);
+	if (RULE_HOLDS(1))
+		ret = storage_sync(q->file);
 	if (ret < 0)
 		return ret;
 	return write_published(q);

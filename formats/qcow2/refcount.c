@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/qcow2.h"
 
 /* Slots of one block that lie in one unit of the cache. */
@@ -432,7 +433,7 @@ static int switch_reftable(struct qcow2 *q, const struct area *a,
 	pthread_mutex_unlock(&q->table_lock);
 	if (!ret)
 		ret = write_reftable(q, table, a->table_entries, off);
-	if (!ret)
+	if (!ret && RULE_HOLDS(7))
 		ret = storage_sync(q->file);
 	if (ret < 0)
 		return ret;

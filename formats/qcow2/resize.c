@@ -10,6 +10,7 @@
 
 #include "block/error.h"
 #include "block/image.h"
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/qcow2.h"
 
 static uint64_t l1_entries_for(const struct qcow2 *q, uint64_t size_bytes)
@@ -73,6 +74,8 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 		free(l1);
 		return ret;
 	}
+	if (!RULE_HOLDS(6) && old.count)
+		qcow2_alloc_undo(q, old);
 	/* The counts of the new place, and the entries. */
 	ret = qcow2_write_back_locked(q);
 	if (!ret)
@@ -101,7 +104,7 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	pthread_mutex_unlock(&q->table_lock);
 	q->header.l1_entries = (uint32_t)entries;
 	q->header.l1_off = run.first << q->cluster_bits;
-	if (old.count)
+	if (old.count && RULE_HOLDS(6))
 		qcow2_alloc_undo(q, old);
 	return 0;
 }

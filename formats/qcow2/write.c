@@ -13,6 +13,7 @@
 
 #include "block/error.h"
 #include "block/image.h"
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/qcow2.h"
 
 /*
@@ -259,6 +260,8 @@ int qcow2_begin_change(struct qcow2 *q)
 		if (ret < 0)
 			return ret;
 	}
+	if (!RULE_HOLDS(4))
+		ret = qcow2_quarantine_release(q);
 	/* The dirty bit is durable before any count may lag. */
 	if (q->lazy && !q->dirty_bit) {
 		ret = qcow2_features_change(q, QCOW2_INCOMPAT_DIRTY, 0);

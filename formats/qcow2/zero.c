@@ -20,6 +20,7 @@
 
 #include "block/error.h"
 #include "block/image.h"
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/qcow2.h"
 
 enum zero_verb { VERB_ZERO, VERB_UNMAP, VERB_CUT, VERB_FORGET };
@@ -91,7 +92,7 @@ static void change_entries(struct qcow2 *q, struct table *table, size_t index,
 		if (!keeps_cluster(old, new))
 			qcow2_free_entry_later(q, old, verb != VERB_ZERO);
 	}
-	if (changed)
+	if (changed && RULE_HOLDS(3))
 		table_cache_mark_dirty(q->l2_cache, table);
 }
 

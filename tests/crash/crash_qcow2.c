@@ -4,12 +4,14 @@
  * and every short sequence of fixed ones, on images of all geometries.
  *
  *	crash_qcow2 [--short] [--seed N] [--states N] [--jobs N] [--steps N]
- *	            [--geometry NAME [--sequence N]]
+ *	            [--geometry NAME [--sequence N]] [--break N]
  *
  * Work goes in rounds: one for each geometry, with a seed of its own, and in
  * each a share of the sequences. At least --states are judged, and at least one
  * round; the same seed and number of jobs judge the same states. With a
- * geometry one case is shown again.
+ * geometry one case is shown again. --break is there in VARIANT=broken only:
+ *the driver then breaks rule WN (formats/qcow2/breaks.h), and this has to be
+ *found.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -20,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "formats/qcow2/breaks.h"
 #include "tests/support/crash-run.h"
 #include "tests/support/op-sequences.h"
 #include "tests/support/workload.h"
@@ -145,6 +148,17 @@ static int usage(void)
 	return 2;
 }
 
+static bool break_rule(uint64_t rule)
+{
+#ifdef PLATTER_BREAKABLE
+	qcow2_broken_rule = (unsigned)rule;
+	return true;
+#else
+	(void)rule;
+	return false;
+#endif
+}
+
 static bool parse(struct plan *plan, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -170,7 +184,7 @@ static bool parse(struct plan *plan, int argc, char **argv)
 			plan->geometry = value;
 		else if (!strcmp(argv[i], "--sequence"))
 			plan->sequence = (int64_t)number;
-		else
+		else if (strcmp(argv[i], "--break") != 0 || !break_rule(number))
 			return false;
 		i++;
 	}
