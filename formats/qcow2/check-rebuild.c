@@ -63,12 +63,26 @@ static uint64_t block_slots_in(const struct qcheck_slice *s, uint64_t base)
 	return min_u64(qcheck_block_slots(s->c), s->first + s->count - base);
 }
 
+/*
+ * The tables are read anew here. A cluster to which only a table leads that
+ * cannot be read any more would be taken for free.
+ */
+static int count_all(struct qcheck_slice *s, const struct rebuild *r)
+{
+	int ret = qcheck_count(s);
+
+	if (!ret && !r->keep_stored &&
+	    (s->tally.pointers_lost || s->c->tally.pointers_lost))
+		ret = -EIO;
+	return ret;
+}
+
 /* Which blocks are needed for the clusters of the slice. */
 static int mark_used(struct qcheck_slice *s, void *opaque)
 {
 	unsigned bits = s->c->q->refblock_bits;
 	struct rebuild *r = opaque;
-	int ret = qcheck_count(s);
+	int ret = count_all(s, r);
 
 	if (ret < 0)
 		return ret;
@@ -129,7 +143,7 @@ static int find_gap(struct qcheck_slice *s, void *opaque)
 {
 	struct rebuild *r = opaque;
 	uint64_t from = max_u64(s->first, r->home.first), len = 0;
-	int ret = qcheck_count(s);
+	int ret = count_all(s, r);
 
 	if (ret < 0)
 		return ret;
@@ -234,7 +248,7 @@ static int write_blocks(struct qcheck_slice *s, void *opaque)
 	struct rebuild *r = opaque;
 	int ret;
 
-	ret = qcheck_count(s);
+	ret = count_all(s, r);
 	if (ret < 0)
 		return ret;
 	qcheck_add(s, r->home.first, r->home.count, 1);
