@@ -40,6 +40,7 @@ struct run {
 	const struct workload_geometry *geometry;
 	uint64_t seed, random;
 	enum damage damage;
+	unsigned code_count;	/* how many kinds of errors to inject */
 	struct flat_disk start; /* damaged */
 	struct disk_oracle oracle;
 	uint64_t states, injections, failures;
@@ -282,7 +283,7 @@ static void inject_faults(struct run *run)
 {
 	static const int codes[] = {EIO, ENOSPC, EDQUOT};
 
-	for (unsigned c = 0; c < 6; c++) {
+	for (unsigned c = 0; c < 2 * run->code_count; c++) {
 		struct fault_plan plan = {
 			.code = codes[c / 2],
 			.for_ever = c % 2,
@@ -326,10 +327,11 @@ int main(int argc, char **argv)
 	uint64_t states = 0, injections = 0, damaged = 0, passed = 0,
 		 failed = 0;
 	const char *only = NULL;
+	unsigned code_count = 3;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--short"))
-			seeds = 1;
+			seeds = code_count = 1;
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			seed = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--geometry") && i + 1 < argc)
@@ -342,6 +344,7 @@ int main(int argc, char **argv)
 				.geometry =
 					&workload_geometries[k / DAMAGE_COUNT],
 				.damage = k % DAMAGE_COUNT,
+				.code_count = code_count,
 				.seed = seed,
 				.random = seed,
 			};
