@@ -60,8 +60,9 @@ CRASH_SRC   := $(wildcard tests/crash/*.c)
 FAULT_SRC   := $(wildcard tests/fault/*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 SANDBOX_SRC := $(wildcard tests/sandbox/*.c)
+PEER_SRC    := $(wildcard tests/crash-peer/*.c)
 TEST_SRC    := $(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC) $(SANDBOX_SRC) \
-	$(FUZZ_SRC)
+	$(PEER_SRC) $(FUZZ_SRC)
 
 PROGRAM := $(OUT)/platter
 LIB     := $(OUT)/libplatter.a
@@ -71,7 +72,7 @@ LIB_OBJ       := $(LIB_SRC:%.c=$(OUT)/%.o)
 MAIN_OBJ      := $(MAIN:%.c=$(OUT)/%.o)
 SUPPORT_OBJ   := $(SUPPORT_SRC:%.c=$(OUT)/%.o)
 TEST_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC) $(CRASH_SRC) $(FAULT_SRC) \
-	$(SANDBOX_SRC))
+	$(SANDBOX_SRC) $(PEER_SRC))
 FUZZ_PROGRAMS := $(FUZZ_SRC:%.c=$(OUT)/%)
 MAN1          := $(wildcard cli/*.1)
 
@@ -190,14 +191,15 @@ $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ \
 		$(filter %.o %.a,$^) $(CMOCKA_LIBS) $(PKG_LIBS)
 
-# Put before the C library of the program under test, so that its calls fail.
-# No sanitizer, no hardening: nothing else may come between.
-SHIM := $(BUILD)/tests/shim/fault.so
-$(SHIM): tests/shim/fault.c | $(OUT)
+# Put before the C library of the program under test: its calls fail, or are
+# recorded. No sanitizer, no hardening: nothing else may come between.
+SHIM     := $(BUILD)/tests/shim/fault.so
+RECORDER := $(BUILD)/tests/shim/record.so
+$(SHIM) $(RECORDER): $(BUILD)/%.so: %.c | $(OUT)
 	$(say) SHIM $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O1 -g $(WARN) -fno-builtin -fPIC \
-		-shared -o $@ $<
+		-I. -shared -o $@ $<
 
 # Stamps that change only when their text does: other flags rebuild the
 # objects, a source that went away rebuilds the archives.
@@ -242,12 +244,12 @@ RUN_TESTS = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)@MAKE='$(MAKE)' B
 	V='$(V)' T='$(T)' scripts/run-tests.sh
 install-test-deps = $(call install-deps,build quickstart test)
 
-.PHONY: test check test-unit test-asan test-tsan fuzz crash crash-long fault bench
+.PHONY: test check test-unit test-asan test-tsan fuzz crash crash-long crash-peer fault bench
 .PHONY: test-programs fuzz-programs test-valgrind coverage
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
-	$(RUN_TESTS) tidy unit crash fault shim fuzz cli interop hostile
+	$(RUN_TESTS) tidy unit crash peer fault shim fuzz cli interop hostile
 
 check: test ## the same as test
 
@@ -288,6 +290,11 @@ crash-long: ## the crash and fault tests in their long form
 hostile: ## hostile images, all values of every field
 	$(install-test-deps)
 	$(RUN_TESTS) --long hostile
+
+PEER := $(OUT)/tests/crash-peer/crash_peer
+crash-peer: $(PROGRAM) $(RECORDER) ## crash states of platter and of qemu-io
+	@$(MAKE) $(PEER)
+	@$(PEER) --platter $(PROGRAM) --recorder $(RECORDER) $(PEER_ARGS)
 
 fault: $(PROGRAM) $(SHIM) ## let every call of the built program fail, in turn
 	@$(PYTHON) -B tests/shim/inject.py $(FAULT_ARGS) $(PROGRAM) $(SHIM)

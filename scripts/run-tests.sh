@@ -9,6 +9,7 @@
 #	unit         tests/unit/test_*.c, each a program
 #	crash fault  tests/crash/*.c and tests/fault/*.c, each a program
 #	shim         tests/shim/inject.py: the shipped program with failing calls
+#	peer         tests/crash-peer: crash states of platter and qemu-io
 #	fuzz         tests/fuzz/fuzz_*.c: see scripts/fuzz.sh; for FUZZ_SECONDS
 #	cli interop  tests/cli and tests/interop, with pytest
 #	hostile      tests/hostile: hostile images, by all programs that there are
@@ -254,6 +255,22 @@ suite_shim() {
 		"$BUILD/platter" "$shim"
 }
 
+# The programs as they ship, side by side: what a power cut leaves.
+suite_peer() {
+	local name=tests/crash-peer/crash_peer recorder
+	recorder=$BUILD/tests/shim/record.so
+	wanted "$name.c" || return 0
+	if ! build release all "$recorder" "$BUILD/$name" \
+		>"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$name" "does not build"
+		return
+	fi
+	step "$name" "$step_seconds" "$(realpath "$BUILD/$name")" \
+		"${short[@]}" --platter "$(realpath "$BUILD/platter")" \
+		--recorder "$(realpath "$recorder")"
+}
+
 # How many inputs a target ran, new ones only.
 executions() {
 	sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$1" | tail -n 1
@@ -359,7 +376,7 @@ while [ $# -gt 0 ]; do
 		short=()
 		fuzz_seconds=300
 		;;
-	tidy | unit | crash | fault | shim | fuzz | cli | interop | hostile)
+	tidy | unit | crash | peer | fault | shim | fuzz | cli | interop | hostile)
 		suites+=("$1")
 		;;
 	*) die "unknown suite \"$1\"" ;;

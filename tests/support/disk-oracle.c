@@ -168,6 +168,20 @@ int64_t disk_oracle_judge(const struct disk_oracle *o, const uint8_t *buf,
 	return -1;
 }
 
+enum oracle_origin disk_oracle_origin(const uint8_t *sector_bytes,
+				      uint64_t guest_off)
+{
+	uint64_t sector = guest_off / ORACLE_SECTOR;
+	uint64_t word;
+
+	if (!sector_uniform(sector_bytes, &word))
+		return ORACLE_OTHER;
+	if (!word)
+		return ORACLE_ZEROS;
+	return word == sector_word(word >> 24, sector) ? ORACLE_OWN
+						       : ORACLE_OTHER;
+}
+
 void disk_oracle_adopt(struct disk_oracle *o, const uint8_t *buf, size_t len)
 {
 	for (size_t at = 0; at < len; at += ORACLE_SECTOR) {

@@ -65,6 +65,14 @@ unsigned disk_oracle_spread(const struct disk_oracle *o);
 int64_t disk_oracle_judge(const struct disk_oracle *o, const uint8_t *buf,
 			  uint64_t guest_off, size_t len, char *why,
 			  size_t why_len);
+/* Whose bytes these are; for the address at which a judge objected to them. */
+enum oracle_origin {
+	ORACLE_ZEROS,
+	ORACLE_OWN,   /* a write to this address */
+	ORACLE_OTHER, /* a write to another address, or nobody's */
+};
+enum oracle_origin disk_oracle_origin(const uint8_t *sector_bytes,
+				      uint64_t guest_off);
 /* The disk is this now: after a crash, what was found becomes the truth. */
 void disk_oracle_adopt(struct disk_oracle *o, const uint8_t *buf, size_t len);
 
