@@ -61,13 +61,12 @@ static const struct workload_geometry geometries[] = {
 };
 #define GEOMETRIES (sizeof(geometries) / sizeof(geometries[0]))
 
-enum violation { LOST, FOREIGN, CORRUPT, SHUT, VIOLATIONS };
+/* LOST: nobody was about to overwrite it; UNWRITTEN: somebody was. */
+enum violation { LOST, UNWRITTEN, FOREIGN, CORRUPT, SHUT, VIOLATIONS };
 
 static const char *const violation_names[VIOLATIONS] = {
-	"flushed data lost",
-	"another address's data",
-	"metadata corrupt",
-	"does not open",
+	"flushed data lost", "neither old nor new", "another address's data",
+	"metadata corrupt",  "does not open",
 };
 
 /* All that is known of one program's runs; passes through a pipe. */
@@ -254,6 +253,16 @@ static void note(struct sequence *q, enum violation kind, const char *why)
 		report(q, violation_names[kind], why);
 }
 
+static enum violation sector_violation(const struct sequence *q,
+				       const uint8_t *bytes, uint64_t guest_off)
+{
+	if (disk_oracle_origin(bytes, guest_off) == ORACLE_OTHER)
+		return FOREIGN;
+	return q->oracle.sectors[guest_off / ORACLE_SECTOR].count == 1
+		       ? LOST
+		       : UNWRITTEN;
+}
+
 /* All bad sectors, since one state may show several kinds. */
 static bool judge_sectors(struct sequence *q, const uint8_t *disk)
 {
@@ -266,10 +275,7 @@ static bool judge_sectors(struct sequence *q, const uint8_t *disk)
 							 off, size - off, why,
 							 sizeof(why))) >= 0) {
 		uint64_t at = (uint64_t)sector * ORACLE_SECTOR;
-		enum violation kind =
-			disk_oracle_origin(disk + at, at) == ORACLE_OTHER
-				? FOREIGN
-				: LOST;
+		enum violation kind = sector_violation(q, disk + at, at);
 
 		if (!first[kind][0])
 			memcpy(first[kind], why, sizeof(why));
