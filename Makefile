@@ -195,6 +195,7 @@ $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 # recorded. No sanitizer, no hardening: nothing else may come between.
 SHIM     := $(BUILD)/tests/shim/fault.so
 RECORDER := $(BUILD)/tests/shim/record.so
+$(RECORDER): tests/support/record.h
 $(SHIM) $(RECORDER): $(BUILD)/%.so: %.c | $(OUT)
 	$(say) SHIM $@
 	@mkdir -p $(@D)
