@@ -27,6 +27,8 @@ GROW_BY = 512 << 10
 IMAGE = "t.qcow2"
 # Beside the image and what convert makes, with the folder that it syncs.
 OURS = ("open t.qcow2", "open out.raw", "open .", "openat .")
+# The sandbox has libraries read their configuration before the image is seen.
+LIBRARIES = "/openssl.cnf"
 
 
 def written_over(guest):
@@ -72,8 +74,10 @@ class Examination:
         self.work.put(IMAGE, self.image)
 
     def expect(self, allowed, what, command, *args):
-        return self.work.expect(allowed, what, *self.trust, command, "-f",
-                                "qcow2", *args)
+        # These two look at the image alone, whoever made it.
+        trust = [] if command in ("info", "check") else self.trust
+        return self.work.expect(allowed, what, *trust, command, "-f", "qcow2",
+                                *args)
 
     def check_words(self, what, status, said):
         if status == 1 and self.case.words and self.case.words not in said:
@@ -110,7 +114,8 @@ class Examination:
         if self.work.get(IMAGE) != self.image:
             self.work.problem("reading changed the image")
         others = [line for line in self.work.opened()
-                  if line not in OURS and ".out.raw.partial-" not in line]
+                  if line not in OURS and ".out.raw.partial-" not in line
+                  and not line.endswith(LIBRARIES)]
         if others:
             self.work.problem(f"other files were opened: {others}")
 
