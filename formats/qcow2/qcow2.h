@@ -237,7 +237,7 @@ void qcow2_abort(struct image *img, const struct reservation *r);
 int qcow2_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	       unsigned flags);
 int qcow2_discard(struct image *img, uint64_t guest_off, uint64_t len);
-/* For shrinking: gives up what the range holds; reads as before, or as zeros.
+/* For resizing: gives up what the range holds; reads as before, or as zeros.
  */
 int qcow2_cut_range(struct qcow2 *q, uint64_t guest_off, uint64_t len);
 /* Entries become empty, whatever shows through then. */

@@ -133,9 +133,16 @@ static int hide_old_bytes(struct image *img, uint64_t old_size,
 	uint64_t end = align_up(old_size, q->cluster_size);
 	int ret;
 
-	/* Only here may a shrink that was cut short have left entries. */
-	if (q->header.version < 3 && img->backing_name && end < new_size) {
-		ret = qcow2_forget_range(q, end, new_size - end);
+	/*
+	 * Entries behind the end are no damage that check reports. A shrink
+	 * that was cut short leaves some in version 2 with a backing file, and
+	 * other programs may anywhere.
+	 */
+	if (end < new_size) {
+		if (q->header.version < 3 && img->backing_name)
+			ret = qcow2_forget_range(q, end, new_size - end);
+		else
+			ret = qcow2_cut_range(q, end, new_size - end);
 		if (ret < 0)
 			return ret;
 	}

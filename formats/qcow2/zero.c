@@ -9,7 +9,7 @@
  *	discard   zero flag, cluster freed      unallocated; with a backing file
  *	                                        nothing, it would show through
  *
- * Shrinking has two verbs of its own: cut, while the disk is still as long as
+ * Resizing has two verbs of its own: cut, while the disk is still as long as
  * it was, and forget, which leaves nothing (spec: qcow2 18).
  *
  * Freed clusters go through the quarantine like all others (W4), so a crash

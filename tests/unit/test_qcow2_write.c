@@ -203,6 +203,53 @@ static void shrinking_a_long_sparse_file_takes_no_time(void **state)
 	assert_int_equal(image_close(img), 0);
 }
 
+/* ---- entries behind the end of the disk ---- */
+
+/* The size of the disk as the header has it, set by somebody else. */
+static struct storage *resized_by_hand(uint64_t size_bytes)
+{
+	const struct workload_geometry *g = &small;
+	struct storage *s = new_image(g), *copy;
+	struct image *img = open_image(s, g);
+	be64_t size = be64_make(size_bytes);
+	uint8_t buf[CLUSTER];
+
+	assert_int_equal(write_tag(img, 0, 1), 0);
+	assert_int_equal(write_tag(img, CLUSTER, 2), 0);
+	assert_int_equal(write_tag(img, 2 * L2_SPAN, 3), 0);
+	assert_int_equal(image_flush(img), 0);
+	assert_int_equal(storage_memory_new(&copy, "copy", 0), 0);
+	for (uint64_t at = 0; at < storage_size(s); at += CLUSTER) {
+		storage_read_padded(s, buf, CLUSTER, at);
+		assert_int_equal(storage_write(copy, buf, CLUSTER, at), 0);
+	}
+	assert_int_equal(image_close(img), 0);
+	assert_int_equal(
+		storage_write(copy, &size, sizeof(size),
+			      offsetof(struct qcow2_header_disk, size)),
+		0);
+	return copy;
+}
+
+static void a_grown_disk_shows_nothing_that_lay_behind_its_end(void **state)
+{
+	static const uint64_t sizes[] = {0, CLUSTER};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct image *img =
+			open_image(resized_by_hand(sizes[i]), &small);
+
+		assert_int_equal(image_resize(img, small.size_bytes,
+					      PREALLOC_OFF, false, NULL),
+				 0);
+		expect_tag(img, 0, sizes[i] ? 1 : 0);
+		expect_tag(img, CLUSTER, 0);
+		expect_tag(img, 2 * L2_SPAN, 0);
+		assert_int_equal(image_close(img), 0);
+	}
+}
+
 /* ---- packed clusters in groups ---- */
 
 static struct storage *fault_image(struct fault_plan *plan)
@@ -321,6 +368,8 @@ int main(void)
 		cmocka_unit_test(
 			a_full_device_fails_the_write_and_not_the_flush),
 		cmocka_unit_test(shrinking_a_long_sparse_file_takes_no_time),
+		cmocka_unit_test(
+			a_grown_disk_shows_nothing_that_lay_behind_its_end),
 		cmocka_unit_test(
 			packed_clusters_are_linked_together_or_not_at_all),
 		cmocka_unit_test(large_tables_are_kept_and_copied_in_pieces),
