@@ -68,6 +68,11 @@ void flat_model_load(struct flat_model *m, struct image *img)
 	}
 }
 
+void flat_model_doubt(struct flat_model *m, uint64_t guest_off, uint64_t len)
+{
+	doubt(m, (struct range){guest_off, len});
+}
+
 static bool same(const struct flat_model *m, const uint8_t *buf, struct range r)
 {
 	if (!memcmp(m->bytes + r.off, buf, r.len))
@@ -160,7 +165,10 @@ static void step_discard(struct flat_model *m, struct image *img,
 	doubt(m, r);
 }
 
-/* What a larger disk shows more is zeros; what a smaller lost comes not back.
+/*
+ * What a larger disk shows more is zeros; what a smaller lost comes not back. A
+ * shrink may fail when the size has changed already, while it lets go of what
+ * lay behind the new end; a growth that fails leaves the old size.
  */
 static void step_resize(struct flat_model *m, struct image *img,
 			uint64_t new_size)
@@ -169,12 +177,15 @@ static void step_resize(struct flat_model *m, struct image *img,
 	struct range gone = {new_size, FLAT_MODEL_MAX};
 	int ret = image_resize(img, new_size, PREALLOC_OFF, true, NULL);
 
-	assert(img->size_bytes == (ret < 0 ? old_size : new_size));
 	if (ret < 0) {
+		assert(img->size_bytes == old_size ||
+		       (img->size_bytes == new_size && new_size < old_size));
 		doubt(m, whole_clusters(img, gone));
+		m->size_bytes = img->size_bytes;
 		m->failures++;
 		return;
 	}
+	assert(img->size_bytes == new_size);
 	m->size_bytes = new_size;
 	if (new_size > old_size)
 		set(m, (struct range){old_size, new_size - old_size}, 0);

@@ -26,6 +26,9 @@ struct flat_model {
 /* What the image holds now; what cannot be read is in doubt. */
 void flat_model_load(struct flat_model *m, struct image *img);
 
+/* These bytes of the disk are not what anybody wrote there. */
+void flat_model_doubt(struct flat_model *m, uint64_t guest_off, uint64_t len);
+
 /*
  * One operation, on the image and on the model. Four bytes describe it, all of
  * them do.
