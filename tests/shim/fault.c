@@ -337,6 +337,34 @@ __attribute__((constructor)) static void start(void)
 	atomic_store(&active, text != NULL);
 }
 
+typedef int main_function(int argc, char **argv, char **environment);
+typedef int start_function(main_function *function, int argc, char **argv,
+			   void (*init)(void), void (*fini)(void),
+			   void (*rtld_fini)(void), void *stack_end);
+
+static main_function *program_main;
+
+/* What runs behind it is the runtime's: of coverage, for example. */
+static int main_and_no_more(int argc, char **argv, char **environment)
+{
+	int status = program_main(argc, argv, environment);
+
+	atomic_store(&active, false);
+	return status;
+}
+
+/* Not in a header: the program's first instructions call it with main(). */
+start_function __libc_start_main;
+
+int __libc_start_main(main_function *function, int argc, char **argv,
+		      void (*init)(void), void (*fini)(void),
+		      void (*rtld_fini)(void), void *stack_end)
+{
+	program_main = function;
+	return REAL(__libc_start_main)(main_and_no_more, argc, argv, init, fini,
+				       rtld_fini, stack_end);
+}
+
 /* Where in its file the code is, so that addr2line can name it. */
 static uintptr_t file_offset(uintptr_t address)
 {
