@@ -128,7 +128,7 @@ else ifeq ($(VARIANT),tsan)
 VARIANT_CFLAGS  := $(SANITIZED) -fsanitize=thread
 VARIANT_LDFLAGS := -fsanitize=thread
 else ifeq ($(VARIANT),coverage)
-VARIANT_CFLAGS  := -O0 --coverage -fprofile-update=atomic
+VARIANT_CFLAGS  := -O0 --coverage -fprofile-update=atomic -DPLATTER_COVERAGE
 VARIANT_LDFLAGS := --coverage
 else ifeq ($(VARIANT),fuzz)
 CC := $(CLANG)
@@ -186,9 +186,11 @@ $(TEST_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) \
 		$(CMOCKA_LIBS) $(PKG_LIBS)
 
-$(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
+# To see what the seeds reach, the targets take files without libFuzzer.
+REPLAY := $(if $(filter coverage,$(VARIANT)),$(OUT)/tests/fuzz/replay.o)
+$(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(REPLAY) $(SUPPORT) $(LIB)
 	$(say) LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ \
+	$(Q)$(CC) $(ALL_LDFLAGS) $(if $(REPLAY),,-fsanitize=fuzzer) -o $@ \
 		$(filter %.o %.a,$^) $(CMOCKA_LIBS) $(PKG_LIBS)
 
 # Put before the C library of the program under test: its calls fail, or are
@@ -310,11 +312,12 @@ test-valgrind: ## a set of commands under valgrind
 	@$(MAKE) all
 	@PLATTER=$(PROGRAM) scripts/valgrind.sh $(BUILD)/valgrind
 
-# Without the commands: in its sandbox a program cannot write what it counted.
+# The figures come in any case; a test that failed is the script's to tell.
 coverage: ## branches of block/ and formats/ that the tests reach
 	$(install-test-deps)
 	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
-	$(RUN_TESTS) --variant coverage unit crash fault
+	$(RUN_TESTS) --variant coverage unit crash fault shim replay \
+		hostile cli interop
 	@$(PYTHON) scripts/coverage $(BUILD)/coverage block formats
 
 test-programs: $(TEST_PROGRAMS)

@@ -13,7 +13,7 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
 	SANDBOX_HAS_FEATURE(address_sanitizer) ||                    \
-	SANDBOX_HAS_FEATURE(thread_sanitizer)
+	SANDBOX_HAS_FEATURE(thread_sanitizer) || defined(PLATTER_COVERAGE)
 #define SANDBOX_SANITIZED 1
 #else
 #define SANDBOX_SANITIZED 0

@@ -11,8 +11,9 @@
  *			removed, for the rename of a new file
  *	seccomp		a list of system calls; any other kills the process
  *
- * Builds with a sanitizer, whose runtime opens files and reserves memory as it
- * likes, stop after the limits on CPU time and core dumps; they are for tests.
+ * Builds with a sanitizer or with coverage, whose runtime opens files and
+ * reserves memory as it likes, stop after the limits on CPU time and core
+ * dumps; they are for tests.
  */
 #ifndef PLATTER_CLI_SANDBOX_H
 #define PLATTER_CLI_SANDBOX_H

@@ -3,7 +3,7 @@
 #
 # Runs test suites one step after the other, and all of them even if some fail:
 #
-#	run-tests.sh [--variant asan|tsan|release] [--long] SUITE...
+#	run-tests.sh [--variant asan|tsan|release|coverage] [--long] SUITE...
 #
 #	tidy         the source rules
 #	unit         tests/unit/test_*.c, each a program
@@ -11,6 +11,7 @@
 #	shim         tests/shim/inject.py: the shipped program with failing calls
 #	peer         tests/crash-peer: crash states of platter and qemu-io
 #	fuzz         tests/fuzz/fuzz_*.c: see scripts/fuzz.sh; for FUZZ_SECONDS
+#	replay       their seeds only, without libFuzzer: for --variant coverage
 #	cli interop  tests/cli and tests/interop, with pytest
 #	hostile      tests/hostile: hostile images, by all programs that there are
 #
@@ -242,17 +243,19 @@ suite_fault() {
 	program_suite tests/fault "${short[@]}"
 }
 
-# The program as it ships, whatever the variant, with calls that fail.
+# The program as it ships, with calls that fail; or the one that counts.
 suite_shim() {
 	local inject=tests/shim/inject.py shim=$BUILD/tests/shim/fault.so
+	local v=release
+	[ "$variant" != coverage ] || v=coverage
 	wanted "$inject" || return 0
-	if ! build release all "$shim" >"$logs/build.log" 2>&1; then
+	if ! build "$v" all "$shim" >"$logs/build.log" 2>&1; then
 		cat "$logs/build.log"
 		count_fail "$inject" "does not build"
 		return
 	fi
 	step "$inject" "$step_seconds" "$PYTHON" -B "$inject" "${short[@]}" \
-		"$BUILD/platter" "$shim"
+		"$(out_dir "$v")/platter" "$shim"
 }
 
 # The programs as they ship, side by side: what a power cut leaves.
@@ -321,6 +324,20 @@ suite_fuzz() {
 	fi
 }
 
+# What the seeds reach, counted.
+suite_replay() {
+	local src prog
+	find_tests tests/fuzz/fuzz_*.c
+	build coverage -k fuzz-programs >"$logs/build.log" 2>&1 || true
+	for src in "${found[@]}"; do
+		prog=${src##*/}
+		prog=${prog%.c}
+		step "tests/fuzz/$prog" "$step_seconds" find \
+			"tests/fuzz/corpus/${prog#fuzz_}" -type f -exec \
+			"$BUILD/coverage/tests/fuzz/$prog" {} +
+	done
+}
+
 # pytest_suite FOLDER VARIANT
 pytest_suite() {
 	local folder=$1 v=$2 launch files
@@ -351,9 +368,25 @@ suite_interop() {
 	pytest_suite tests/interop "${variant:-release}"
 }
 
+# A part of the images by the program, all of them by the replayed targets.
+hostile_coverage() {
+	local out=$BUILD/coverage name=tests/hostile/test_qcow2_answers.py
+	wanted "$name" || return 0
+	build coverage -k all fuzz-programs >"$logs/build.log" 2>&1 || true
+	out=$(realpath "$out")
+	PLATTER=$out/platter PLATTER_VARIANT=coverage \
+		PLATTER_SANITIZED=$out/platter PLATTER_FUZZ=$out \
+		PYTHONDONTWRITEBYTECODE=1 step "$name" "$step_seconds" \
+		"$PYTHON" -m pytest -q -p no:cacheprovider -k sanitized "$name"
+}
+
 # Measured with the release program; the others have to be there as well.
 suite_hostile() {
 	local files
+	if [ "$variant" = coverage ]; then
+		hostile_coverage
+		return
+	fi
 	mapfile -t files < <(printf '%s\n' tests/hostile/test_*.py)
 	find_tests "${files[@]}"
 	if [ ${#found[@]} -gt 0 ]; then
@@ -376,7 +409,8 @@ while [ $# -gt 0 ]; do
 		short=()
 		fuzz_seconds=300
 		;;
-	tidy | unit | crash | peer | fault | shim | fuzz | cli | interop | hostile)
+	tidy | unit | crash | peer | fault | shim | fuzz | replay | cli | \
+		interop | hostile)
 		suites+=("$1")
 		;;
 	*) die "unknown suite \"$1\"" ;;

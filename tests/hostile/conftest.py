@@ -2,7 +2,8 @@
 """Programs to run on hostile files, and the workers that run them.
 
 PLATTER in the environment names the release program; its sanitized twin and
-the fuzz programs are looked for where make puts them, below its folder.
+the fuzz programs are looked for where make puts them, below its folder, unless
+PLATTER_SANITIZED and PLATTER_FUZZ name others.
 PLATTER_VARIANT is set by `make test`, where nothing may be missing.
 """
 
@@ -39,8 +40,16 @@ def platter_path():
 
 @pytest.fixture(scope="session")
 def asan_path(platter_path):
-    return built(platter_path.parent / "asan" / "platter",
-                 "make VARIANT=asan")
+    path = os.environ.get("PLATTER_SANITIZED",
+                          platter_path.parent / "asan" / "platter")
+    return built(pathlib.Path(path), "make VARIANT=asan")
+
+
+@pytest.fixture(scope="session")
+def fuzz_folder(platter_path):
+    """Where make puts the fuzz programs."""
+    folder = os.environ.get("PLATTER_FUZZ", platter_path.parent / "fuzz")
+    return pathlib.Path(folder) / "tests" / "fuzz"
 
 
 @pytest.fixture(scope="session")

@@ -219,12 +219,11 @@ def test_answer_of_the_sanitized_program(sanitized_answers, request, number):
 
 @pytest.mark.parametrize("target", ["fuzz_qcow2_image", "fuzz_qcow2_check"])
 @pytest.mark.parametrize("part", hostile.PARTS)
-def test_sanitized_code_takes_every_image(platter_path, tmp_path, target,
+def test_sanitized_code_takes_every_image(fuzz_folder, tmp_path, target,
                                           part):
     """All images, in one process for each part, as fuzzing takes them."""
     from conftest import built
-    program = built(platter_path.parent / "fuzz" / "tests" / "fuzz" / target,
-                    "make VARIANT=fuzz fuzz-programs")
+    program = built(fuzz_folder / target, "make VARIANT=fuzz fuzz-programs")
     for number, case in enumerate(hostile.PARTS[part]):
         (tmp_path / str(number)).write_bytes(case.build())
     files = sorted(tmp_path.iterdir())
