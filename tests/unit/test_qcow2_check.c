@@ -16,71 +16,8 @@
 #include "block/storage.h"
 #include "formats/qcow2/check.h"
 #include "formats/registry.h"
+#include "tests/support/check-fixture.h"
 #include "tests/support/qcow2-builder.h"
-
-#define FINDINGS_MAX 64
-
-struct findings {
-	char text[FINDINGS_MAX][256];
-	size_t count;
-};
-
-static void note(void *opaque, const char *text)
-{
-	struct findings *f = opaque;
-
-	if (f->count < FINDINGS_MAX)
-		snprintf(f->text[f->count], sizeof(f->text[0]), "%s", text);
-	f->count++;
-}
-
-static bool was_found(const struct findings *f, const char *text)
-{
-	for (size_t i = 0; i < f->count && i < FINDINGS_MAX; i++)
-		if (!strcmp(f->text[i], text))
-			return true;
-	return false;
-}
-
-/* Checks, or repairs if told to. The storage is used up and b->file new. */
-static struct check_result check(struct qcow2_builder *b, bool leaks,
-				 bool errors, struct findings *f)
-{
-	struct check_args args = {
-		.fix_leaks = leaks,
-		.fix_errors = errors,
-		.finding = f ? note : NULL,
-		.opaque = f,
-	};
-	struct check_result result;
-	struct error err = {0};
-	struct image *img;
-	int ret;
-
-	if (f)
-		f->count = 0;
-	ret = image_open_storage(
-		&img, b->file, format_find("qcow2"), NULL,
-		IMAGE_FOR_CHECK | (leaks || errors ? IMAGE_WRITE : 0), &err);
-	if (ret < 0)
-		fail_msg("open: %s", err.message);
-	ret = image_check(img, &args, &result, &err);
-	if (ret < 0)
-		fail_msg("check: %s", err.message);
-	/* The image would close it, and the test wants to look at it. */
-	img->file = NULL;
-	assert_int_equal(image_close(img), 0);
-	return result;
-}
-
-static void assert_clean(struct qcow2_builder *b)
-{
-	struct check_result r = check(b, false, false, NULL);
-
-	assert_int_equal(r.corruptions, 0);
-	assert_int_equal(r.leaks, 0);
-	assert_int_equal(r.check_errors, 0);
-}
 
 struct simple {
 	struct qcow2_builder b;
@@ -100,35 +37,15 @@ static void make_simple(struct simple *s)
 	qcow2_builder_finish(&s->b);
 }
 
-static void set_count(struct qcow2_builder *b, uint64_t host_off,
-		      uint16_t value)
-{
-	be16_t count = be16_make(value);
-
-	assert_int_equal(storage_write(b->file, &count, sizeof(count),
-				       qcow2_builder_count_off(b, host_off)),
-			 0);
-}
-
-static uint16_t get_count(struct qcow2_builder *b, uint64_t host_off)
-{
-	be16_t count;
-
-	assert_int_equal(storage_read(b->file, &count, sizeof(count),
-				      qcow2_builder_count_off(b, host_off)),
-			 0);
-	return be16_get(count);
-}
-
 static void sound_image_is_clean(void **state)
 {
-	struct findings f;
+	struct check_findings f;
 	struct check_result r;
 	struct simple s;
 
 	(void)state;
 	make_simple(&s);
-	r = check(&s.b, false, false, &f);
+	r = check_fixture_run(&s.b, false, false, &f);
 	assert_int_equal(f.count, 0);
 	assert_int_equal(r.corruptions + r.leaks + r.check_errors, 0);
 	assert_int_equal(r.allocated_clusters, 8);
@@ -139,29 +56,30 @@ static void sound_image_is_clean(void **state)
 
 static void leak_is_found_and_freed(void **state)
 {
-	struct findings f;
+	struct check_findings f;
 	struct check_result r;
 	struct simple s;
 
 	(void)state;
 	make_simple(&s);
 	qcow2_builder_put(&s.b, s.l2, 0);
-	r = check(&s.b, false, false, &f);
+	r = check_fixture_run(&s.b, false, false, &f);
 	assert_int_equal(r.leaks, 1);
 	assert_int_equal(r.corruptions, 0);
-	assert_true(was_found(&f, "Leaked cluster 4 refcount=1 reference=0"));
+	assert_true(check_fixture_found(
+		&f, "Leaked cluster 4 refcount=1 reference=0"));
 
-	r = check(&s.b, true, false, &f);
+	r = check_fixture_run(&s.b, true, false, &f);
 	assert_int_equal(r.leaks_fixed, 1);
 	assert_int_equal(r.leaks, 0);
-	assert_int_equal(get_count(&s.b, s.data), 0);
-	assert_clean(&s.b);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 0);
+	check_fixture_clean(&s.b);
 	storage_close(s.b.file);
 }
 
 static void low_count_is_raised_and_flags_cleared(void **state)
 {
-	struct findings f;
+	struct check_findings f;
 	struct check_result r;
 	struct simple s;
 
@@ -169,17 +87,18 @@ static void low_count_is_raised_and_flags_cleared(void **state)
 	make_simple(&s);
 	/* The second entry leads to the first one's cluster. */
 	qcow2_builder_put(&s.b, s.l2 + 8, s.data | QCOW2_COPIED);
-	r = check(&s.b, false, false, &f);
+	r = check_fixture_run(&s.b, false, false, &f);
 	assert_int_equal(r.corruptions, 1);
 	assert_int_equal(r.leaks, 1);
-	assert_true(was_found(&f, "ERROR cluster 4 refcount=1 reference=2"));
+	assert_true(check_fixture_found(
+		&f, "ERROR cluster 4 refcount=1 reference=2"));
 
-	r = check(&s.b, true, true, NULL);
+	r = check_fixture_run(&s.b, true, true, NULL);
 	assert_int_equal(r.corruptions + r.leaks, 0);
-	assert_int_equal(get_count(&s.b, s.data), 2);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 2);
 	assert_int_equal(qcow2_builder_get(&s.b, s.l2), s.data);
 	assert_int_equal(qcow2_builder_get(&s.b, s.l2 + 8), s.data);
-	assert_clean(&s.b);
+	check_fixture_clean(&s.b);
 	storage_close(s.b.file);
 }
 
@@ -191,11 +110,11 @@ static void leaks_only_repair_leaves_errors(void **state)
 	(void)state;
 	make_simple(&s);
 	qcow2_builder_put(&s.b, s.l2 + 8, s.data | QCOW2_COPIED);
-	r = check(&s.b, true, false, NULL);
+	r = check_fixture_run(&s.b, true, false, NULL);
 	assert_int_equal(r.leaks, 0);
 	assert_int_equal(r.leaks_fixed, 1);
 	assert_int_equal(r.corruptions, 1);
-	assert_int_equal(get_count(&s.b, s.data), 1);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 1);
 	storage_close(s.b.file);
 }
 
@@ -213,14 +132,14 @@ static void broken_refcount_table_is_rebuilt(void **state)
 		old_off = s.b.reftable_off;
 		old_len = storage_size(s.b.file);
 		qcow2_builder_put(&s.b, old_off, entries[i]);
-		r = check(&s.b, true, true, NULL);
+		r = check_fixture_run(&s.b, true, true, NULL);
 		assert_int_equal(r.corruptions + r.leaks + r.check_errors, 0);
 		assert_true(r.corruptions_fixed > 0);
 		s.b.reftable_off = qcow2_builder_get(&s.b, 48);
 		assert_true(s.b.reftable_off >= old_len);
-		assert_int_equal(get_count(&s.b, s.data), 1);
-		assert_int_equal(get_count(&s.b, old_off), 0);
-		assert_clean(&s.b);
+		assert_int_equal(check_fixture_get_count(&s.b, s.data), 1);
+		assert_int_equal(check_fixture_get_count(&s.b, old_off), 0);
+		check_fixture_clean(&s.b);
 		storage_close(s.b.file);
 	}
 }
@@ -237,7 +156,7 @@ static void rebuild_stays_clear_of_dangling_pointers(void **state)
 	qcow2_builder_put(&s.b, s.l2, (end + 4096) | QCOW2_COPIED);
 	qcow2_builder_put(&s.b, s.b.reftable_off,
 			  qcow2_builder_get(&s.b, s.b.reftable_off) | 1);
-	r = check(&s.b, true, true, NULL);
+	r = check_fixture_run(&s.b, true, true, NULL);
 	table = qcow2_builder_get(&s.b, 48);
 	assert_true(table >= end);
 	/* One block and the table: neither lies where the pointer leads. */
@@ -256,16 +175,17 @@ static void nothing_is_freed_while_a_pointer_is_lost(void **state)
 	(void)state;
 	make_simple(&s);
 	qcow2_builder_put(&s.b, s.b.l1_off, QCOW2_COPIED | 1ull << 40);
-	r = check(&s.b, true, true, NULL);
+	r = check_fixture_run(&s.b, true, true, NULL);
 	assert_int_equal(r.leaks, 9);
 	assert_int_equal(r.leaks_fixed, 0);
 	assert_true(r.corruptions > 0);
 	for (uint64_t i = 0; i < 8; i++)
-		assert_int_equal(get_count(&s.b, s.data + (i << 12)), 1);
+		assert_int_equal(
+			check_fixture_get_count(&s.b, s.data + (i << 12)), 1);
 
 	/* With the pointer mended by hand all is well again. */
 	qcow2_builder_put(&s.b, s.b.l1_off, QCOW2_COPIED | s.l2);
-	assert_clean(&s.b);
+	check_fixture_clean(&s.b);
 	storage_close(s.b.file);
 }
 
@@ -280,7 +200,7 @@ static void guest_data_is_not_taken_for_a_table(void **state)
 	memset(before, 9, sizeof(before));
 	assert_int_equal(storage_write(s.b.file, before, 4096, s.data), 0);
 	qcow2_builder_put(&s.b, s.b.l1_off, s.data | QCOW2_COPIED);
-	assert_true(check(&s.b, true, true, NULL).corruptions > 0);
+	assert_true(check_fixture_run(&s.b, true, true, NULL).corruptions > 0);
 	assert_int_equal(storage_read(s.b.file, after, 4096, s.data), 0);
 	assert_memory_equal(before, after, 4096);
 	storage_close(s.b.file);
@@ -294,10 +214,10 @@ static void misaligned_zero_loses_its_offset(void **state)
 	(void)state;
 	make_simple(&s);
 	qcow2_builder_put(&s.b, s.l2, (s.data + 512) | 1 | QCOW2_COPIED);
-	r = check(&s.b, true, true, NULL);
+	r = check_fixture_run(&s.b, true, true, NULL);
 	assert_int_equal(r.corruptions + r.leaks, 0);
 	assert_int_equal(qcow2_builder_get(&s.b, s.l2), QCOW2_L2_ZERO);
-	assert_clean(&s.b);
+	check_fixture_clean(&s.b);
 	storage_close(s.b.file);
 }
 
@@ -310,7 +230,7 @@ static void misaligned_data_is_left_alone(void **state)
 	make_simple(&s);
 	entry = (s.data + 512) | QCOW2_COPIED;
 	qcow2_builder_put(&s.b, s.l2, entry);
-	assert_true(check(&s.b, true, true, NULL).corruptions > 0);
+	assert_true(check_fixture_run(&s.b, true, true, NULL).corruptions > 0);
 	assert_int_equal(qcow2_builder_get(&s.b, s.l2), entry);
 	storage_close(s.b.file);
 }
@@ -323,9 +243,9 @@ static void bits_of_damage_go_after_repair(void **state)
 	make_simple(&s);
 	qcow2_builder_put(&s.b, 72,
 			  QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
-	check(&s.b, false, false, NULL);
+	check_fixture_run(&s.b, false, false, NULL);
 	assert_int_equal(qcow2_builder_get(&s.b, 72), 3);
-	check(&s.b, true, true, NULL);
+	check_fixture_run(&s.b, true, true, NULL);
 	assert_int_equal(qcow2_builder_get(&s.b, 72), 0);
 	storage_close(s.b.file);
 }
@@ -339,12 +259,12 @@ static void dirty_image_is_mended_when_opened(void **state)
 
 	(void)state;
 	make_simple(&s);
-	set_count(&s.b, s.data, 0);
+	check_fixture_set_count(&s.b, s.data, 0);
 	qcow2_builder_put(&s.b, 72, QCOW2_INCOMPAT_DIRTY);
 	if (image_open_storage(&img, s.b.file, format_find("qcow2"), NULL,
 			       IMAGE_WRITE, &err) < 0)
 		fail_msg("open: %s", err.message);
-	assert_int_equal(get_count(&s.b, s.data), 1);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 1);
 	assert_int_equal(qcow2_builder_get(&s.b, 72), 0);
 	assert_int_equal(image_close(img), 0);
 }
@@ -358,7 +278,7 @@ static void many_paths_weigh_but_do_not_multiply_work(void **state)
 	const uint32_t paths = 100000;
 	struct qcow2_builder b;
 	struct check_result r;
-	struct findings f;
+	struct check_findings f;
 	uint64_t l2, data;
 
 	(void)state;
@@ -370,9 +290,9 @@ static void many_paths_weigh_but_do_not_multiply_work(void **state)
 	qcow2_builder_put(&b, l2, data);
 	qcow2_builder_put(&b, l2 + 8, 1ull << 40);
 	qcow2_builder_finish(&b);
-	set_count(&b, l2, UINT16_MAX);
-	set_count(&b, data, UINT16_MAX);
-	r = check(&b, false, false, &f);
+	check_fixture_set_count(&b, l2, UINT16_MAX);
+	check_fixture_set_count(&b, data, UINT16_MAX);
+	r = check_fixture_run(&b, false, false, &f);
 	assert_int_equal(r.corruptions, paths + 2ull * (paths - UINT16_MAX));
 	assert_int_equal(r.leaks, 0);
 	assert_int_equal(r.allocated_clusters, 2ull * paths);
@@ -386,7 +306,7 @@ static void slices_meet_without_a_gap(void **state)
 	const uint64_t seam = QCHECK_WINDOW_CLUSTERS;
 	struct qcow2_builder b;
 	struct check_result r;
-	struct findings f;
+	struct check_findings f;
 	char text[80];
 	uint64_t l2;
 
@@ -400,19 +320,19 @@ static void slices_meet_without_a_gap(void **state)
 		qcow2_builder_put(&b, l2 + 8 * i,
 				  (seam - 4 + i) << 9 | QCOW2_COPIED);
 	qcow2_builder_finish(&b);
-	assert_clean(&b);
+	check_fixture_clean(&b);
 
-	set_count(&b, (seam - 1) << 9, 2);
-	set_count(&b, seam << 9, 0);
-	r = check(&b, false, false, &f);
+	check_fixture_set_count(&b, (seam - 1) << 9, 2);
+	check_fixture_set_count(&b, seam << 9, 0);
+	r = check_fixture_run(&b, false, false, &f);
 	assert_int_equal(r.leaks, 1);
 	assert_int_equal(r.corruptions, 3);
 	snprintf(text, sizeof(text),
 		 "ERROR cluster %llu refcount=0 reference=1",
 		 (unsigned long long)seam);
-	assert_true(was_found(&f, text));
-	check(&b, true, true, NULL);
-	assert_clean(&b);
+	assert_true(check_fixture_found(&f, text));
+	check_fixture_run(&b, true, true, NULL);
+	check_fixture_clean(&b);
 	storage_close(b.file);
 }
 
@@ -427,7 +347,7 @@ static void entries_far_away_take_no_memory(void **state)
 	for (uint64_t i = 8; i < 512; i++)
 		qcow2_builder_put(&s.b, s.l2 + 8 * i,
 				  1ull << 55 | i << 40 | QCOW2_COPIED);
-	r = check(&s.b, false, false, NULL);
+	r = check_fixture_run(&s.b, false, false, NULL);
 	/* Past the end, and a flag without a count. */
 	assert_int_equal(r.corruptions, 2 * 504);
 	assert_int_equal(r.image_end_offset, storage_size(s.b.file));
