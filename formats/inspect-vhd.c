@@ -95,7 +95,8 @@ static void check_dynamic(struct inspection *in, const struct vhd_footer *f,
 	}
 	if (!is_power_of_2(block) || block < BLOCK_MIN || block > BLOCK_MAX)
 		inspect_malformed(in, "its block size is %u", block);
-	else if (be64_get(f->current_size) / block > be32_get(d->table_entries))
+	else if (div_round_up(be64_get(f->current_size), block) >
+		 be32_get(d->table_entries))
 		inspect_malformed(
 			in, "%u blocks do not hold its %llu bytes",
 			be32_get(d->table_entries),
