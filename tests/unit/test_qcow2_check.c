@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Check and repair of images that are built, and damaged, by hand. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include "block/bytes.h"
 #include "block/error.h"
 #include "block/image.h"
+#include "block/progress.h"
 #include "block/storage.h"
 #include "formats/qcow2/check.h"
 #include "formats/registry.h"
@@ -300,6 +302,82 @@ static void many_paths_weigh_but_do_not_multiply_work(void **state)
 	storage_close(b.file);
 }
 
+/* Counters are narrower than what they count; each way past their end. */
+static void more_references_than_a_counter_holds(void **state)
+{
+	const uint32_t paths = 80000, tables = 130;
+	struct qcow2_builder b;
+	struct check_findings f;
+	uint64_t l2, data, many;
+	char text[100];
+
+	(void)state;
+	/* Two tables by 40000 paths each, and a cluster that is in both. */
+	qcow2_builder_init(&b, 12, paths, 1);
+	l2 = qcow2_builder_take(&b, 2);
+	data = qcow2_builder_take(&b, 1);
+	for (uint32_t i = 0; i < paths; i++)
+		qcow2_builder_put(&b, b.l1_off + 8ull * i, l2 + i % 2 * 4096);
+	qcow2_builder_put(&b, l2, data);
+	qcow2_builder_put(&b, l2 + 4096, data);
+	qcow2_builder_finish(&b);
+	check_fixture_set_count(&b, data, UINT16_MAX);
+	check_fixture_run(&b, false, false, &f);
+	snprintf(text, sizeof(text),
+		 "ERROR overflow cluster offset=0x%llx: 80000 references, "
+		 "at most 65535 can be counted",
+		 (unsigned long long)data);
+	assert_true(check_fixture_found(&f, text));
+	storage_close(b.file);
+
+	/* One by one: a cluster in every entry of many tables. */
+	qcow2_builder_init(&b, 12, tables, 1);
+	l2 = qcow2_builder_take(&b, tables);
+	many = qcow2_builder_take(&b, 1);
+	for (uint32_t i = 0; i < tables; i++)
+		qcow2_builder_put(&b, b.l1_off + 8 * i,
+				  (l2 + i * 4096) | QCOW2_COPIED);
+	for (uint32_t i = 0; i < tables * 512; i++)
+		qcow2_builder_put(&b, l2 + 8 * i, many);
+	qcow2_builder_finish(&b);
+	check_fixture_set_count(&b, many, UINT16_MAX);
+	check_fixture_run(&b, false, false, &f);
+	snprintf(text, sizeof(text),
+		 "ERROR overflow cluster offset=0x%llx: 66560 references, "
+		 "at most 65535 can be counted",
+		 (unsigned long long)many);
+	assert_true(check_fixture_found(&f, text));
+	storage_close(b.file);
+}
+
+static void a_cancelled_check_finds_and_mends_nothing(void **state)
+{
+	struct progress progress = {.cancelled = true};
+	struct check_args args = {
+		.fix_leaks = true,
+		.fix_errors = true,
+		.progress = &progress,
+	};
+	struct check_result result;
+	struct error err = {0};
+	struct image *img;
+	struct simple s;
+
+	(void)state;
+	make_simple(&s);
+	check_fixture_set_count(&s.b, s.data, 0);
+	assert_int_equal(
+		image_open_storage(&img, s.b.file, format_find("qcow2"), NULL,
+				   IMAGE_FOR_CHECK | IMAGE_WRITE, NULL),
+		0);
+	assert_int_equal(image_check(img, &args, &result, &err), -ECANCELED);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 0);
+	args.progress = NULL;
+	assert_int_equal(image_check(img, &args, &result, NULL), 0);
+	assert_int_equal(check_fixture_get_count(&s.b, s.data), 1);
+	assert_int_equal(image_close(img), 0);
+}
+
 /* More clusters than are counted at a time, used on both sides of the seam. */
 static void slices_meet_without_a_gap(void **state)
 {
@@ -370,6 +448,8 @@ int main(void)
 		cmocka_unit_test(bits_of_damage_go_after_repair),
 		cmocka_unit_test(dirty_image_is_mended_when_opened),
 		cmocka_unit_test(many_paths_weigh_but_do_not_multiply_work),
+		cmocka_unit_test(more_references_than_a_counter_holds),
+		cmocka_unit_test(a_cancelled_check_finds_and_mends_nothing),
 		cmocka_unit_test(slices_meet_without_a_gap),
 		cmocka_unit_test(entries_far_away_take_no_memory),
 	};

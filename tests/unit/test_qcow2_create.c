@@ -103,6 +103,41 @@ static void measure_knows_the_sizes_of_qemu(void **state)
 	}
 }
 
+static void what_cannot_be_measured_is_said(void **state)
+{
+	static const struct {
+		const char *options;
+		uint64_t size;
+		const char *words; /* NULL: it can be */
+	} cases[] = {
+		{"encrypt.format=luks,encrypt.cipher-alg=aes-128", MIB,
+		 "not 'aes-128' in mode 'xts'"},
+		{"encrypt.format=luks,encrypt.cipher-mode=cbc", MIB,
+		 "not 'aes-256' in mode 'cbc'"},
+		{"encrypt.format=luks,encrypt.cipher-alg=aes-256,"
+		 "encrypt.cipher-mode=xts",
+		 MIB, NULL},
+		{"", IMAGE_SIZE_MAX + 1, "too large"},
+		{"cluster_size=512", 64 * TIB, "too large"},
+		{"compat=1", MIB, "compatibility level"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct options opts = parse(cases[i].options);
+		struct measure_result result;
+		struct error err = {0};
+		int ret = qcow2_measure(&opts, NULL, cases[i].size, &result,
+					&err);
+
+		assert_int_equal(ret < 0, cases[i].words != NULL);
+		if (ret < 0 && !strstr(err.message, cases[i].words))
+			fail_msg("'%s' does not say '%s'", err.message,
+				 cases[i].words);
+		options_release(&opts);
+	}
+}
+
 static void measure_counts_clusters_with_data(void **state)
 {
 	struct options opts = {0};
@@ -268,6 +303,16 @@ static void bad_options_are_refused_by_name(void **state)
 		{"encrypt.format=rot13", "does not accept value 'rot13'"},
 		{"encrypt.cipher-alg=aes-256", "needs encrypt.format"},
 		{"backing_fmt=raw", "needs backing_file"},
+		{"backing_file=,backing_fmt=raw", "needs backing_file"},
+		{"compat=v2,extended_l2=on", "Extended L2 entries are only"},
+		{"compat=v2,data_file=x", "External data files are only"},
+		{"encrypt.format=aes", "not supported yet"},
+		{"cluster_size=large", "cluster_size"},
+		{"refcount_bits=many", "refcount_bits"},
+		{"lazy_refcounts=maybe", "lazy_refcounts"},
+		{"extended_l2=maybe", "extended_l2"},
+		{"data_file_raw=maybe", "data_file_raw"},
+		{"encryption=maybe", "encryption"},
 		{"backing_file=b,backing_fmt=0123456789abcdef", "too long"},
 		{"backing_file=b,backing_fmt=raw,preallocation=full",
 		 "Backing file and preallocation"},
@@ -288,7 +333,9 @@ static void off_values_of_unsupported_options_are_fine(void **state)
 {
 	struct error err;
 	struct storage *s = create(
-		"encryption=off,extended_l2=off,data_file_raw=off", MIB, &err);
+		"encryption=off,extended_l2=off,data_file_raw=off,compat=1.1,"
+		"backing_file=,backing_fmt=,preallocation=off",
+		MIB, &err);
 
 	(void)state;
 	assert_non_null(s);
@@ -351,6 +398,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(measure_knows_the_sizes_of_qemu),
+		cmocka_unit_test(what_cannot_be_measured_is_said),
 		cmocka_unit_test(measure_counts_clusters_with_data),
 		cmocka_unit_test(plans_cover_themselves),
 		cmocka_unit_test(created_images_are_clean_and_empty),

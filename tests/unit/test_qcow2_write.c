@@ -148,6 +148,38 @@ static void an_l2_pointer_to_a_table_does_not_free_it(void **state)
 	image_close(img);
 }
 
+/* ---- counts ---- */
+
+static uint64_t count_of(struct image *img, uint64_t cluster)
+{
+	uint64_t count = 0;
+
+	assert_int_equal(qcow2_refcount_read(img->state, cluster, &count), 0);
+	return count;
+}
+
+/* Two blocks, of which only the first one's clusters can be changed. */
+static void counts_change_all_together_or_not_at_all(void **state)
+{
+	struct image *img = open_image(new_image(&small), &small);
+	struct qcow2_run run = {60, 8, false}, rest = {64, 4, false};
+
+	(void)state;
+	for (uint64_t off = 0; off < 200 * CLUSTER; off += CLUSTER)
+		assert_int_equal(write_tag(img, off, 1), 0);
+	for (uint64_t i = 60; i < 68; i++)
+		assert_int_equal(count_of(img, i), 1);
+	assert_int_equal(qcow2_refcount_change(img->state, rest, -1), 0);
+	assert_int_equal(qcow2_refcount_change(img->state, run, -1), -ERANGE);
+	for (uint64_t i = 60; i < 68; i++)
+		assert_int_equal(count_of(img, i), i < 64);
+	assert_int_equal(qcow2_refcount_change(img->state, rest, +1), 0);
+	assert_int_equal(qcow2_refcount_change(img->state, run, +1), 0);
+	assert_int_equal(count_of(img, 60), 2);
+	assert_int_equal(count_of(img, 67), 2);
+	image_close(img);
+}
+
 /* ---- stores with an end ---- */
 
 static void a_full_device_fails_the_write_and_not_the_flush(void **state)
@@ -365,6 +397,7 @@ int main(void)
 		cmocka_unit_test(a_table_is_not_made_over_another_table),
 		cmocka_unit_test(an_image_without_counts_is_not_written),
 		cmocka_unit_test(an_l2_pointer_to_a_table_does_not_free_it),
+		cmocka_unit_test(counts_change_all_together_or_not_at_all),
 		cmocka_unit_test(
 			a_full_device_fails_the_write_and_not_the_flush),
 		cmocka_unit_test(shrinking_a_long_sparse_file_takes_no_time),
