@@ -30,6 +30,7 @@
 #include "block/error.h"
 #include "block/output.h"
 #include "block/storage/file.h"
+#include "formats/raw/raw.h"
 #include "tests/support/file-fixture.h"
 
 #define PAGE 4096u
@@ -88,6 +89,13 @@ static struct {
 	unsigned zeroed, discarded; /* calls */
 	uint64_t range[2];	    /* of the last one */
 } device;
+
+/* The attributes of files, instead of the real ones, if it is on. */
+static struct {
+	bool on;
+	int flags;
+	struct fsxattr xattr;
+} attributes;
 
 #define REAL(name)                                          \
 	({                                                  \
@@ -170,6 +178,27 @@ static int device_ioctl(int fd, unsigned long request, void *arg)
 	return -1;
 }
 
+static int attribute_ioctl(unsigned long request, void *arg)
+{
+	switch (request) {
+	case FS_IOC_GETFLAGS:
+		*(int *)arg = attributes.flags;
+		return 0;
+	case FS_IOC_SETFLAGS:
+		attributes.flags = *(int *)arg;
+		return 0;
+	case FS_IOC_FSGETXATTR:
+		*(struct fsxattr *)arg = attributes.xattr;
+		return 0;
+	case FS_IOC_FSSETXATTR:
+		attributes.xattr = *(struct fsxattr *)arg;
+		return 0;
+	default:
+		errno = ENOTTY;
+		return -1;
+	}
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	va_list args;
@@ -182,6 +211,8 @@ int ioctl(int fd, unsigned long request, ...)
 		return -1;
 	if (device.on)
 		return device_ioctl(fd, request, arg);
+	if (attributes.on)
+		return attribute_ioctl(request, arg);
 	return REAL(ioctl)(fd, request, arg);
 }
 
@@ -235,6 +266,7 @@ static int set_up(void **state)
 {
 	fail_calls(CALL_NONE, 0, 0, 0);
 	memset(&device, 0, sizeof(device));
+	memset(&attributes, 0, sizeof(attributes));
 	return file_fixture_set_up(state);
 }
 
@@ -501,6 +533,32 @@ static void an_interrupted_sync_goes_on(void **state)
 	storage_close(s);
 }
 
+/* Advice for new files: what was there before stays, and no call must work. */
+static void advice_is_added_to_what_a_file_has(void **state)
+{
+	struct storage *s = file_fixture_create("file");
+
+	(void)state;
+	attributes.on = true;
+	attributes.flags = FS_NOATIME_FL;
+	attributes.xattr.fsx_projid = 7;
+	raw_advise(s, false, 0);
+	assert_int_equal(attributes.flags, FS_NOATIME_FL);
+	assert_int_equal(attributes.xattr.fsx_xflags, 0);
+	fail_calls(CALL_IOCTL, 1, FOR_EVER, ENOTTY);
+	raw_advise(s, true, PAGE);
+	assert_int_equal(plan.seen, 2);
+	fail_calls(CALL_NONE, 0, 0, 0);
+	raw_advise(s, true, 1ull << 32);
+	assert_int_equal(attributes.flags, FS_NOATIME_FL | FS_NOCOW_FL);
+	assert_int_equal(attributes.xattr.fsx_extsize, 0);
+	raw_advise(s, false, PAGE);
+	assert_int_equal(attributes.xattr.fsx_xflags, FS_XFLAG_EXTSIZE);
+	assert_int_equal(attributes.xattr.fsx_extsize, PAGE);
+	assert_int_equal(attributes.xattr.fsx_projid, 7);
+	storage_close(s);
+}
+
 /* ---- block devices ---- */
 
 static struct storage *open_device(unsigned flags)
@@ -683,6 +741,7 @@ int main(void)
 		TEST(growing_that_fails_gives_the_old_length_back),
 		TEST(sharing_extents_is_given_up_only_where_it_cannot_be),
 		TEST(an_interrupted_sync_goes_on),
+		TEST(advice_is_added_to_what_a_file_has),
 		TEST(a_device_says_its_size),
 		TEST(a_device_zeroes_whole_sectors_itself),
 		TEST(a_device_discards_whole_sectors_only),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How the judge reads: how much, in which order, and what if it cannot. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include "block/inspect.h"
 #include "block/storage.h"
 #include "block/storage/memory.h"
+#include "tests/support/fault-storage.h"
 
 static const struct inspect_limits no_limits;
 
@@ -88,6 +90,42 @@ static void what_cannot_be_read_has_no_verdict(void **state)
 	assert_non_null(strstr(err.message, "stream"));
 }
 
+/* A header, a descriptor behind the head, and the end: three reads. */
+static void a_file_that_cannot_be_read_has_no_verdict(void **state)
+{
+	static uint8_t disk[2 << 20];
+	le64_t grain = le64_make(128), one = le64_make(1);
+	le64_t sectors = le64_make(256), at_end = le64_make(UINT64_MAX);
+	unsigned failed = 0;
+	int ret = -1;
+
+	(void)state;
+	memcpy(disk, "KDMV\1\0\0\0", 8);
+	memcpy(disk + 20, &grain, sizeof(grain));
+	memcpy(disk + 28, &one, sizeof(one));
+	memcpy(disk + 36, &sectors, sizeof(sectors));
+	memcpy(disk + 56, &at_end, sizeof(at_end));
+	for (uint64_t nth = 1; ret < 0; nth++) {
+		struct fault_plan plan = {.nth = nth, .code = EIO};
+		struct inspect_report report;
+		struct error err = {0};
+		struct storage *file;
+
+		assert_int_equal(
+			storage_memory_from(&file, "x", disk, sizeof(disk)), 0);
+		assert_int_equal(storage_fault_new(&file, file, &plan), 0);
+		ret = inspect_storage(file, &no_limits, &report, &err);
+		if (ret < 0) {
+			assert_int_equal(ret, -EIO);
+			assert_non_null(
+				strstr(err.message, "reading the file"));
+			failed++;
+		}
+		storage_close(file);
+	}
+	assert_int_equal(failed, 3);
+}
+
 static void a_ratio_needs_the_size_of_a_stream(void **state)
 {
 	const struct inspect_limits limits = {.max_ratio = 1};
@@ -130,6 +168,7 @@ int main(void)
 		cmocka_unit_test(a_claim_at_the_head_ends_the_reading),
 		cmocka_unit_test(a_raw_stream_is_read_to_its_end),
 		cmocka_unit_test(what_cannot_be_read_has_no_verdict),
+		cmocka_unit_test(a_file_that_cannot_be_read_has_no_verdict),
 		cmocka_unit_test(a_ratio_needs_the_size_of_a_stream),
 		cmocka_unit_test(reasons_are_bounded_and_the_worst_is_kept),
 	};

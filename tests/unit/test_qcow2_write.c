@@ -180,6 +180,42 @@ static void counts_change_all_together_or_not_at_all(void **state)
 	image_close(img);
 }
 
+/* More than one refcount block can count: these come with blocks of their own.
+ */
+static void a_long_run_is_counted_behind_everything(void **state)
+{
+	const uint64_t want = 200;
+	struct image *img = open_image(new_image(&small), &small);
+	struct qcow2 *q = img->state;
+	uint64_t reftable_off = q->header.reftable_off;
+	struct check_result result;
+	struct qcow2_run run;
+
+	(void)state;
+	assert_int_equal(write_tag(img, 0, 1), 0);
+	assert_int_equal(qcow2_alloc_exact(q, want, &run), 0);
+	assert_int_equal(run.count, want);
+	for (uint64_t i = 0; i < want; i++)
+		assert_int_equal(count_of(img, run.first + i), 1);
+	assert_int_equal(count_of(img, run.first + want), 0);
+	/* The table had room for the blocks, and did not move. */
+	assert_int_equal(q->header.reftable_off, reftable_off);
+	/* Leaks, as far as the file goes. */
+	assert_int_equal(storage_write(img->file, "", 1,
+				       (run.first + want) * CLUSTER - 1),
+			 0);
+	assert_int_equal(image_flush(img), 0);
+	assert_int_equal(
+		image_check(img, &(struct check_args){0}, &result, NULL), 0);
+	assert_int_equal(result.corruptions + result.check_errors, 0);
+	assert_int_equal(result.leaks, want);
+	expect_tag(img, 0, 1);
+	/* Too far away for any pointer, or for any table. */
+	assert_int_equal(qcow2_alloc_exact(q, 1ull << 40, &run), -EFBIG);
+	assert_int_equal(qcow2_alloc_exact(q, 1ull << 50, &run), -EFBIG);
+	assert_int_equal(image_close(img), 0);
+}
+
 /* ---- stores with an end ---- */
 
 static void a_full_device_fails_the_write_and_not_the_flush(void **state)
@@ -398,6 +434,7 @@ int main(void)
 		cmocka_unit_test(an_image_without_counts_is_not_written),
 		cmocka_unit_test(an_l2_pointer_to_a_table_does_not_free_it),
 		cmocka_unit_test(counts_change_all_together_or_not_at_all),
+		cmocka_unit_test(a_long_run_is_counted_behind_everything),
 		cmocka_unit_test(
 			a_full_device_fails_the_write_and_not_the_flush),
 		cmocka_unit_test(shrinking_a_long_sparse_file_takes_no_time),
