@@ -153,6 +153,8 @@ def vmdk_with(platter, qemu_img, old, new):
     (b'createType=', b'createXype=', "descriptor"),
     (b'RW 2048', b'GO 2048', "descriptor"),
     (b'RW 2048', b'#W 2048', "foreign-extents"),
+    (b'"m"', b'"\\"', "foreign-extents"),
+    (b'parentCID=ffffffff', b'changeTrackPath=c', "foreign-extents"),
     (b'# Extent', b'\xff Extent', "descriptor"),
     (b'encoding', b'e coding', "descriptor"),
     (b'parentCID=ffffffff', b'parentCID=12345678', "backing-file"),

@@ -28,3 +28,15 @@ def test_same_sizes(twins, args):
     twins.same("measure " + args)
     ours, theirs = twins.both("measure --output=json " + args)
     assert json.loads(ours.out) == json.loads(theirs.out)
+
+
+def test_bitmaps_are_measured_for_images_that_can_have_them(platter, qemu_img):
+    """Their sizes by their granularities; none for version 2."""
+    qemu_img.good("create -q -f qcow2 x 100M")
+    for bits, name in ((16, "one"), (20, "another")):
+        qemu_img.good(f"bitmap --add -g {1 << bits} x {name}")
+    for args in ("x", "-o cluster_size=4k x", "-o compat=0.10 x"):
+        line = f"measure --output=json -O qcow2 {args}"
+        theirs = json.loads(qemu_img.good(line))
+        assert json.loads(platter.good(line)) == theirs
+        assert ("bitmaps" in theirs) == ("compat" not in args)
