@@ -128,12 +128,18 @@ static void an_unknown_format_is_not_guessed(void **state)
 
 static void a_circle_is_seen(void **state)
 {
+	struct error err = {0};
+	struct image *img;
+
 	(void)state;
 	make("a", "backing_file=b,backing_fmt=qcow2");
 	make("b", "backing_file=a,backing_fmt=qcow2");
 	make("self", "backing_file=self,backing_fmt=qcow2");
 	expect_refused("a", &any, "infinite loop");
 	expect_refused("self", &any, "infinite loop");
+	/* For writing our own lock keeps us from opening it again. */
+	assert_int_equal(open_path(&img, "b", IMAGE_WRITE, &any, &err), -ELOOP);
+	assert_non_null(strstr(err.message, "infinite loop"));
 	assert_int_equal(link("a", "other-name"), 0);
 	expect_refused("other-name", &any, "infinite loop");
 }
