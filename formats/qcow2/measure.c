@@ -118,6 +118,17 @@ static uint64_t whole(uint64_t bytes, const struct qcow2_new *n)
 	return align_up(bytes, 1ull << n->cluster_bits);
 }
 
+/* Version 2 has none, and so no figure that says "none". */
+static bool may_have_bitmaps(const struct image *source)
+{
+	const struct qcow2 *q;
+
+	if (!source || source->driver->measure != qcow2_measure)
+		return false;
+	q = source->state;
+	return q->header.version >= 3;
+}
+
 /*
  * Persistent bitmaps of a qcow2 source, copied to an image like `n`: all of
  * their data, their tables and the directory.
@@ -130,8 +141,7 @@ static int add_bitmaps(const struct qcow2_new *n, struct image *source,
 	size_t count;
 	int ret;
 
-	if (!source || source->driver->measure != qcow2_measure ||
-	    n->version < 3)
+	if (n->version < 3 || !may_have_bitmaps(source))
 		return 0;
 	ret = qcow2_bitmaps_read(source->state, &list, &count, err);
 	if (ret < 0)

@@ -40,3 +40,11 @@ def test_bitmaps_are_measured_for_images_that_can_have_them(platter, qemu_img):
         theirs = json.loads(qemu_img.good(line))
         assert json.loads(platter.good(line)) == theirs
         assert ("bitmaps" in theirs) == ("compat" not in args)
+
+
+@pytest.mark.parametrize("version", ["0.10", "1.1"])
+def test_bitmaps_only_of_versions_that_have_them(twins, version):
+    twins.setup(f"img create -q -f qcow2 -o compat={version} x 1M")
+    twins.same("measure -O qcow2 x")
+    ours, theirs = twins.both("measure --output=json -O qcow2 x")
+    assert json.loads(ours.out) == json.loads(theirs.out)
