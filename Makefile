@@ -252,7 +252,8 @@ install-test-deps = $(call install-deps,build quickstart test)
 
 test: ## run everything in its short form; T=pattern picks by path
 	$(install-test-deps)
-	$(RUN_TESTS) tidy unit crash peer fault shim fuzz cli interop hostile
+	$(RUN_TESTS) tidy unit crash peer fault shim fuzz cli interop \
+		differential hostile
 
 check: test ## the same as test
 
@@ -301,6 +302,14 @@ crash-peer: $(PROGRAM) $(RECORDER) ## crash states of platter and of qemu-io
 
 fault: $(PROGRAM) $(SHIM) ## let every call of the built program fail, in turn
 	@$(PYTHON) -B tests/shim/inject.py $(FAULT_ARGS) $(PROGRAM) $(SHIM)
+
+.PHONY: differential
+IMAGES ?= 5000
+FIRST  ?= 0
+differential: $(PROGRAM) ## random operations on IMAGES (5000), as QEMU; SEED=s
+	$(install-test-deps)
+	@$(PYTHON) -B tests/differential/run.py --images $(IMAGES) \
+		--first $(FIRST) --seed $(SEED) $(PROGRAM)
 
 bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)

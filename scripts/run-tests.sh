@@ -13,6 +13,7 @@
 #	fuzz         tests/fuzz/fuzz_*.c: see scripts/fuzz.sh; for FUZZ_SECONDS
 #	replay       their seeds only, without libFuzzer: for --variant coverage
 #	cli interop  tests/cli and tests/interop, with pytest
+#	differential tests/differential: random operations, as QEMU does them
 #	hostile      tests/hostile: hostile images, by all programs that there are
 #
 # A step is one program, or one pytest folder. Its full output is kept in
@@ -383,6 +384,19 @@ hostile_coverage() {
 		"$name/test_raw_answers.py"
 }
 
+# All at once on all processors, so it is a program and not a pytest folder.
+suite_differential() {
+	local run=tests/differential/run.py
+	wanted "$run" || return 0
+	if ! build release all >"$logs/build.log" 2>&1; then
+		cat "$logs/build.log"
+		count_fail "$run" "does not build"
+		return
+	fi
+	step "$run" "$step_seconds" "$PYTHON" -B "$run" --images 500 --seed 1 \
+		"$BUILD/platter"
+}
+
 # Measured with the release program; the others have to be there as well.
 suite_hostile() {
 	local files
@@ -413,7 +427,7 @@ while [ $# -gt 0 ]; do
 		fuzz_seconds=300
 		;;
 	tidy | unit | crash | peer | fault | shim | fuzz | replay | cli | \
-		interop | hostile)
+		interop | differential | hostile)
 		suites+=("$1")
 		;;
 	*) die "unknown suite \"$1\"" ;;

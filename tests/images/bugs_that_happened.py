@@ -160,7 +160,7 @@ CORRUPTION = {
         UNIT + "test_range_lock.c::no_update_is_lost_in_a_storm"],
     "c8bf9a91": [
         "tests/crash/crash_qcow2.c::main",
-        "tests/interop/test_random_ops.py::test_content_is_what_was_written",
+        "tests/differential/run.py::main",
         COMMIT],
     "CH #8624, ecbda7a2": [
         "tests/crash/crash_qcow2.c::main", "tests/fault/fault_qcow2.c::main"],
@@ -170,7 +170,7 @@ CORRUPTION = {
         "test_guest_writes_fail_and_go_on_later"],
     "CH #8358, 17b6fd91, 6f19d007, 9bc367a2": [
         MINE + "test_files_are_read_and_written_at_positions_only",
-        "tests/interop/test_random_ops.py::"
+        "tests/interop/test_writes_side_by_side.py::"
         "test_writes_side_by_side_keep_apart"],
     "CH 1dfb02aa": [MINE + "test_first_write_lands_where_it_belongs"],
     "CH #8597": [MINE + "test_rewriting_does_not_grow_the_file"],
@@ -183,7 +183,7 @@ CORRUPTION = {
         UNIT + "test_table_cache.c::failed_reads_are_not_remembered"],
     "16fde5f2, 35d7ace7": ["tests/crash/crash_qcow2.c::main", SNAPSHOTS],
     "78a52ad5, f575f145, 4823cde5": [
-        "tests/interop/test_random_ops.py::test_content_is_what_was_written",
+        "tests/differential/run.py::main",
         "tests/interop/test_backing_chains.py::"
         "test_each_layer_shows_through"],
     "d1b9d19f, iotest 250/270": [

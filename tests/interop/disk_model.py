@@ -40,27 +40,6 @@ class Disk:
         self.touched.add(index)
         return f"write -q -c -P {pattern} {off} {length}"
 
-    def discard(self, off, length, reads_zeros):
-        """Clusters that lie inside it whole; the last one may be cut."""
-        end = off + length
-        start = -(-off // self.cluster) * self.cluster
-        if end != len(self):
-            end = end // self.cluster * self.cluster
-        if reads_zeros and end > start:
-            self.bytes[start:end] = bytes(end - start)
-            # They are free again, so they may be packed.
-            self.touched.difference_update(
-                range(start // self.cluster, -(-end // self.cluster)))
-        return f"discard -q {off} {length}"
-
-    def resize(self, size):
-        """What is added reads as zeros, also above a longer base."""
-        edge = min(size, len(self))
-        self._touch(edge, max(size, len(self)) - edge)
-        self.bytes[size:] = b""
-        self.bytes.extend(bytes(size - len(self)))
-        return f"truncate {size}"
-
     def count(self):
         return (len(self) + self.cluster - 1) // self.cluster
 
