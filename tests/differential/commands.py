@@ -6,9 +6,27 @@
 NEW_SESSION = ["close", "open driver=qcow2,file.filename=qemu.img"]
 
 
+def beside(rng, model, edge):
+    """An edge of a cluster, or a little before or behind it."""
+    off = min(edge * model.shape.cluster, len(model))
+    off += rng.choice([0, 0, 0, -512, -1, 1, 512])
+    return min(max(0, off), len(model))
+
+
+def range_between_edges(rng, model):
+    """A few clusters, or all up to the end; about whole."""
+    count = -(-len(model) // model.shape.cluster)
+    first = rng.randrange(count)
+    last = rng.choice([count, min(count, first + rng.randint(1, 4))])
+    start, end = sorted(beside(rng, model, edge) for edge in (first, last))
+    return start, end - start
+
+
 def random_range(rng, model, aligned=False):
     """Bytes, sectors or clusters; mostly short; sometimes to the very end."""
     cluster = model.shape.cluster
+    if not aligned and rng.random() < 0.3:
+        return range_between_edges(rng, model)
     unit = cluster if aligned else rng.choice([1, 512, cluster, cluster])
     last = len(model) // unit
     start = rng.randrange(last + 1) * unit
@@ -67,8 +85,19 @@ def verified_discard(rng, model):
     return lines
 
 
+def written_vector(rng, model):
+    """One request out of several buffers; durable when it is answered."""
+    off, length = random_range(rng, model)
+    pattern = rng.randrange(1, 256)
+    model.write(off, length, pattern)
+    cut = rng.randint(0, length)
+    return [f"writev -q -f -P {pattern} {off} {cut} {length - cut}"]
+
+
 def plain_command(rng, model):
     kind = rng.random()
+    if kind < 0.05:
+        return written_vector(rng, model)
     if kind < 0.45:
         off, length = random_range(rng, model)
         return [model.write(off, length, rng.randrange(1, 256))]

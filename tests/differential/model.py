@@ -25,7 +25,7 @@ class Model:
         self.qemus = QemuLayer(*words)
         self.reasons = {}  # cluster: why the two differ there
         self.snapshots = {}  # name: (content, reasons)
-        self.worked_around = Counter()
+        self.avoided = Counter()  # defects of QEMU
         self.may_have_freed = False  # since QEMU opened its image
 
     def __len__(self):
@@ -93,29 +93,38 @@ class Model:
         self.bytes[off:off + length] = bytes([pattern]) * length
         for layer in (self.ours, self.qemus):
             layer.pack(index)
-        freed, self.may_have_freed = self.may_have_freed, False
+        freed = self.may_have_freed
         self._settle(None)
         self.may_have_freed = False
+        if freed:
+            self.avoided["packed into what another cluster got"] += 1
         return f"write -q -c -P {pattern} {off} {length}", freed
+
+    def _overwrite_cut_bytes(self, size):
+        """Lines for QEMU alone, whose cut bytes would come back."""
+        if not self.qemus.shows_cut_bytes(size):
+            return []
+        self.avoided["cut bytes that come back"] += 1
+        cluster = self.shape.cluster
+        length = min(len(self), -(-size // cluster) * cluster) - size
+        self.qemus.write(size, length)
+        return [f"write -q -P 0 {size} {length}"]
 
     def resize(self, size):
         """What is added reads as zeros, also above a longer base."""
-        before = len(self)
-        shows = size < before and self.qemus.shows_cut_bytes(size)
-        if shows:
-            end = min(before, -(-size // self.shape.cluster)
-                      * self.shape.cluster)
-            self.qemus.write(size, end - size)
-            self.worked_around["cut bytes come back"] += 1
-        for layer in (self.ours, self.qemus):
-            layer.shrink(size) if size < before else layer.grow(size)
+        line = f"truncate {size}"
+        qemus = [line]
+        if size < len(self):
+            qemus = self._overwrite_cut_bytes(size) + qemus
+            self.ours.shrink(size)
+            self.qemus.shrink(size)
+        else:
+            self.ours.grow(size)
+            self.qemus.grow(size)
         self.bytes[size:] = b""
         self.bytes.extend(bytes(size - len(self.bytes)))
         self._settle("resized above a base")
-        line = f"truncate {size}"
-        if shows:
-            return line, [f"write -q -P 0 {size} {end - size}", line]
-        return line, [line]
+        return line, qemus
 
     def take_snapshot(self, name):
         for layer in (self.ours, self.qemus):

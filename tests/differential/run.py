@@ -118,7 +118,7 @@ class Image:
             self.change(model)
             self.look(model)
         self.close(model)
-        return self.judge.explained, model.worked_around
+        return self.judge.explained, model.avoided
 
 
 class RawImage(Image):
@@ -215,10 +215,9 @@ def main():
     else:
         differences, explained, avoided = judge_all(args, [
             (args.seed, args.first + i, platter) for i in range(args.images)])
-    for name, count in sorted(explained.items()):
-        print(f"  explained: {name}: {count} clusters")
-    for name, count in sorted(avoided.items()):
-        print(f"  avoided in QEMU: {name}: {count} times")
+    for what, names in ("explained", explained), ("QEMU spared", avoided):
+        for name, count in sorted(names.items()):
+            print(f"  {what}: {name}: {count} times")
     print(f"{args.images} images, {differences} differences, "
           f"{sum(explained.values())} explained")
     return 1 if differences else 0
