@@ -313,8 +313,8 @@ static int write_zeros(struct image *img, uint64_t guest_off, uint64_t len)
 	return 0;
 }
 
-/* Part of a cluster: nothing to write where zeros are read already. */
-static int zero_part(struct image *img, uint64_t guest_off, uint64_t len)
+/* As data, but nothing where zeros are read already. */
+static int zero_by_writing(struct image *img, uint64_t guest_off, uint64_t len)
 {
 	while (len) {
 		struct mapping m;
@@ -371,9 +371,12 @@ static int zero_clusters(struct image *img, uint64_t guest_off, uint64_t len,
 	else
 		ret = storage_part(img, guest_off, len, false, flags);
 	range_hold_drop(&img->holds, &hold);
-	if (ret == -ENOTSUP)
+	if (ret != -ENOTSUP)
+		return ret;
+	/* A backing file that is not open now may show data later. */
+	if (img->backing_name)
 		return write_zeros(img, guest_off, len);
-	return ret;
+	return zero_by_writing(img, guest_off, len);
 }
 
 /* [*start, *end): the whole clusters inside the range; empty if none. */
@@ -401,11 +404,11 @@ int image_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	if (ret < 0 || !len)
 		return ret;
 	inner_clusters(img, guest_off, len, &start, &end);
-	ret = zero_part(img, guest_off, start - guest_off);
+	ret = zero_by_writing(img, guest_off, start - guest_off);
 	if (!ret && end > start)
 		ret = zero_clusters(img, start, end - start, flags);
 	if (!ret)
-		ret = zero_part(img, end, guest_off + len - end);
+		ret = zero_by_writing(img, end, guest_off + len - end);
 	return ret < 0 ? ret : write_through(img);
 }
 

@@ -138,17 +138,20 @@ class PlatterLayer(Layer):
 
     def zero(self, off, length, unmap):
         for index, lo, hi, whole in self.parts(off, length):
-            if whole:
+            if whole and self._has_zero_entry(unmap):
                 self._zero_cluster(index, unmap)
-            elif not self.reads_zeros(index, lo, hi):
+            elif not self.reads_zeros(index, lo, hi) or (
+                    whole and self.above_base()):
                 self.write(lo, hi - lo)
+
+    def _has_zero_entry(self, unmap):
+        """Version 2 has the empty one only, which gives up the space."""
+        return self.version == 3 or (unmap and not self.above_base())
 
     def _zero_cluster(self, index, unmap):
         kind = self.kind(index)
         empty = not self.above_base()
-        if self.version == 2 and not (unmap and empty):
-            self.write(index * self.cluster, 1)
-        elif kind == UNALLOCATED and empty:
+        if kind == UNALLOCATED and empty:
             pass
         elif self.version == 2:
             self.put(index, UNALLOCATED)
