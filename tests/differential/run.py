@@ -31,8 +31,15 @@ from tools import Tools
 
 CACHE_MODES = ("writeback", "writeback", "writethrough", "unsafe")
 SHOWN = 10  # differences in full
-# Images are small, and syncs are not what is judged here.
-FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+SPACE = 1 << 30  # more than all workers need together
+
+
+def work_folder():
+    """In memory if there is room: syncs are not what is judged here."""
+    shm = "/dev/shm"
+    if os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > SPACE:
+        return shm
+    return None
 
 
 def words_of(lines):
@@ -154,7 +161,7 @@ def judge_image(seed, index, platter, say=lambda *_, **__: None):
     """(explained, avoided, what differs or "") of one image."""
     rng = random.Random(f"{seed} {index}")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="differential-",
-                                           dir=FOLDER))
+                                           dir=work_folder()))
     try:
         shape = random_shape(rng)
         say(shape)
