@@ -26,6 +26,7 @@
 #include "block/bytes.h"
 #include "block/image.h"
 #include "block/storage/memory.h"
+#include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/record-log.h"
 #include "tests/support/recorded-program.h"
@@ -289,15 +290,6 @@ static bool judge_sectors(struct sequence *q, const uint8_t *disk)
 	return good;
 }
 
-static struct storage *state_storage(const struct flat_disk *state)
-{
-	struct storage *s;
-
-	if (storage_memory_from(&s, "state", state->data, state->size) < 0)
-		abort();
-	return s;
-}
-
 static bool judge_content(struct sequence *q, const struct flat_disk *state)
 {
 	struct image *img;
@@ -305,7 +297,8 @@ static bool judge_content(struct sequence *q, const struct flat_disk *state)
 	bool good = true;
 	int ret;
 
-	if (workload_open(&img, state_storage(state), q->geometry, false) < 0) {
+	if (workload_open(&img, storage_borrow(state), q->geometry, false) <
+	    0) {
 		note(q, SHUT, "the driver refuses it");
 		return false;
 	}
@@ -331,7 +324,7 @@ static void judge(void *opaque, const struct flat_disk *state)
 	bool good = judge_content(q, state);
 
 	q->tally->states++;
-	if (workload_check(state_storage(state), why, sizeof(why)) < 0) {
+	if (workload_check(storage_borrow(state), why, sizeof(why)) < 0) {
 		note(q, CORRUPT, why);
 		good = false;
 	}

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "block/image.h"
-#include "block/storage/memory.h"
+#include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/workload.h"
 
@@ -42,15 +42,6 @@ static void fail(struct run *run, const char *what, const char *why)
 		fprintf(stderr, "%s: %s %s\n", run->geometry.name, what, why);
 }
 
-static struct storage *state_storage(const struct flat_disk *state)
-{
-	struct storage *s;
-
-	if (storage_memory_from(&s, "state", state->data, state->size) < 0)
-		abort();
-	return s;
-}
-
 static void judge(void *opaque, const struct flat_disk *state)
 {
 	struct run *run = opaque;
@@ -62,9 +53,9 @@ static void judge(void *opaque, const struct flat_disk *state)
 	if (state->size < 4 || memcmp(state->data, MAGIC, 4) != 0)
 		return;
 	run->whole++;
-	if (workload_check(state_storage(state), why, sizeof(why)) < 0)
+	if (workload_check(storage_borrow(state), why, sizeof(why)) < 0)
 		fail(run, "", why);
-	if (workload_open(&img, state_storage(state), &run->geometry, false) <
+	if (workload_open(&img, storage_borrow(state), &run->geometry, false) <
 	    0) {
 		fail(run, "does not open", "");
 		return;

@@ -17,9 +17,9 @@
 
 #include "block/error.h"
 #include "block/image.h"
-#include "block/storage/memory.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/qcow2.h"
+#include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/fault-storage.h"
 #include "tests/support/workload.h"
@@ -53,15 +53,6 @@ static void fail(struct run *run, const char *what, const char *why)
 		fprintf(stderr,
 			"geometry %s seed %" PRIu64 " damage %d: %s %s\n",
 			run->geometry->name, run->seed, run->damage, what, why);
-}
-
-static struct storage *storage_of(const struct flat_disk *disk)
-{
-	struct storage *s;
-
-	if (storage_memory_from(&s, "state", disk->data, disk->size) < 0)
-		abort();
-	return s;
 }
 
 /* ---- making damaged images ---- */
@@ -221,7 +212,8 @@ static void judge_contents(struct run *run, const struct flat_disk *state,
 	char why[300] = "";
 	struct image *img;
 
-	if (workload_open(&img, storage_of(state), run->geometry, false) < 0) {
+	if (workload_open(&img, storage_borrow(state), run->geometry, false) <
+	    0) {
 		fail(run, when, "does not open");
 		return;
 	}
@@ -308,7 +300,8 @@ static void run_one(struct run *run)
 	struct storage *s;
 
 	make_damage(run);
-	run->damaged = !check(storage_of(&run->start), false, why, sizeof(why));
+	run->damaged =
+		!check(storage_borrow(&run->start), false, why, sizeof(why));
 	if (storage_log_new(&s, &log, &run->start) < 0)
 		abort();
 	if (!check(s, true, why, sizeof(why)))

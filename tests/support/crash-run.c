@@ -11,7 +11,7 @@
 
 #include "block/bytes.h"
 #include "block/image.h"
-#include "block/storage/memory.h"
+#include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/log-storage.h"
 #include "tests/support/op-sequences.h"
@@ -206,15 +206,6 @@ static void work_on(struct run *run, struct image *img)
 	disk_oracle_release(&oracle);
 }
 
-static struct storage *storage_of(const struct flat_disk *disk)
-{
-	struct storage *s;
-
-	if (storage_memory_from(&s, "state", disk->data, disk->size) < 0)
-		abort();
-	return s;
-}
-
 /* What a writer after the crash leaves behind. */
 static void judge_deep(struct run *run)
 {
@@ -237,10 +228,10 @@ static void judge_deep(struct run *run)
 	flat_disk_copy(&after, run->state);
 	for (size_t i = 0; i < log.count; i++)
 		flat_disk_apply(&after, &log.entries[i]);
-	if (workload_check(storage_of(&after), why, sizeof(why)) < 0)
+	if (workload_check(storage_borrow(&after), why, sizeof(why)) < 0)
 		fail(run, "after more operations", why);
 	if (run->geometry->snapshot &&
-	    workload_judge_snapshot(storage_of(&after), run->geometry, why,
+	    workload_judge_snapshot(storage_borrow(&after), run->geometry, why,
 				    sizeof(why)) < 0)
 		fail(run, "the snapshot, after more operations", why);
 	flat_disk_release(&after);
@@ -255,8 +246,8 @@ static void judge(void *opaque, const struct flat_disk *state)
 
 	run->state = state;
 	run->states++;
-	if (workload_open(&img, storage_of(run->state), run->geometry, false) <
-	    0) {
+	if (workload_open(&img, storage_borrow(run->state), run->geometry,
+			  false) < 0) {
 		fail(run, "state does not open", "");
 		return;
 	}
@@ -264,11 +255,11 @@ static void judge(void *opaque, const struct flat_disk *state)
 		fail(run, "state", why);
 	image_close(img);
 	if (!counts_may_lag(run) &&
-	    workload_check(storage_of(run->state), why, sizeof(why)) < 0)
+	    workload_check(storage_borrow(run->state), why, sizeof(why)) < 0)
 		fail(run, "state", why);
 	if (run->geometry->snapshot &&
-	    workload_judge_snapshot(storage_of(run->state), run->geometry, why,
-				    sizeof(why)) < 0)
+	    workload_judge_snapshot(storage_borrow(run->state), run->geometry,
+				    why, sizeof(why)) < 0)
 		fail(run, "the snapshot", why);
 	if (run->states % DEEP_EVERY == 0)
 		judge_deep(run);

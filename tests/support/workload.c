@@ -13,6 +13,7 @@
 #include "block/image.h"
 #include "block/options.h"
 #include "block/storage/memory.h"
+#include "block/storage/overlay.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/qcow2.h"
 #include "formats/raw/raw.h"
@@ -412,8 +413,11 @@ int workload_judge_snapshot(struct storage *storage,
 {
 	struct disk_oracle oracle;
 	struct image *img;
-	int ret = internal_snapshot_expose(storage, geometry->size_bytes);
+	int ret = storage_overlay_new(&storage, storage);
 
+	if (ret < 0)
+		abort();
+	ret = internal_snapshot_expose(storage, geometry->size_bytes);
 	if (ret < 0) {
 		storage_close(storage);
 		snprintf(why, why_len, "no snapshot: %s", strerror(-ret));

@@ -72,7 +72,10 @@ void workload_begun(struct disk_oracle *oracle, const struct workload_op *op);
  */
 int workload_judge(struct image *img, const struct disk_oracle *oracle,
 		   uint8_t *disk, char *why, size_t why_len);
-/* The same for the snapshot, which must not have changed; takes the storage. */
+/*
+ * The same for the snapshot, which must not have changed. Takes the storage,
+ * and writes nothing to it.
+ */
 int workload_judge_snapshot(struct storage *storage,
 			    const struct workload_geometry *geometry, char *why,
 			    size_t why_len);
