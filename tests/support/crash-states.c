@@ -5,10 +5,12 @@
  */
 #include "tests/support/crash-states.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "block/bytes.h"
 #include "tests/support/state-set.h"
+#include "tests/support/undo-disk.h"
 #include "tests/support/workload.h"
 
 #define SUBSETS_ALL_UP_TO 8 /* so many pending changes: every subset */
@@ -18,14 +20,17 @@
 #define TORN_MAX	  24   /* changes; random ones, where there are more */
 #define TORN_MANY	  16
 #define REVERSED_MAX	  32
-#define SIZES		  4 /* of each kind */
+#define SIZES		  4  /* of each kind */
+#define PRODUCTS	  96 /* of several files */
 
 #define LOST  0ull
 #define WHOLE UINT64_MAX
 
 struct epoch {
 	const struct crash_states *crash;
-	struct flat_disk durable, state;
+	unsigned file_count;
+	struct undo_disk *disks;	  /* by file */
+	struct flat_disk *states;	  /* by file; as the judge sees them */
 	const struct log_entry **pending; /* room for the whole log */
 	uint64_t *masks;		  /* by pending change */
 	size_t count;
@@ -41,21 +46,33 @@ static uint64_t dice(const struct epoch *e)
 
 static void judge(struct epoch *e)
 {
-	if (state_set_add(&e->judged, &e->state))
-		e->crash->judge(e->crash->opaque, &e->state);
+	uint64_t hash = 0;
+
+	for (unsigned f = 0; f < e->file_count; f++) {
+		hash = hash * 0x9e3779b97f4a7c15ull +
+		       undo_disk_hash(&e->disks[f]);
+		e->states[f] = e->disks[f].now;
+	}
+	if (state_set_add(&e->judged, hash))
+		e->crash->judge(e->crash->opaque, e->states);
 }
 
 static void apply(struct epoch *e, size_t i)
 {
-	if (e->masks[i] == WHOLE)
-		flat_disk_apply(&e->state, e->pending[i]);
-	else if (e->masks[i] != LOST)
-		flat_disk_apply_torn(&e->state, e->pending[i], e->masks[i]);
+	const struct log_entry *entry = e->pending[i];
+
+	undo_disk_apply(&e->disks[entry->file], entry, e->masks[i]);
+}
+
+static void reset(struct epoch *e)
+{
+	for (unsigned f = 0; f < e->file_count; f++)
+		undo_disk_reset(&e->disks[f]);
 }
 
 static void make_state(struct epoch *e)
 {
-	flat_disk_copy(&e->state, &e->durable);
+	reset(e);
 	for (size_t i = 0; i < e->count; i++)
 		apply(e, i);
 }
@@ -217,14 +234,15 @@ static void torn_many(struct epoch *e)
 
 static bool overlap(const struct log_entry *a, const struct log_entry *b)
 {
-	return a->kind != LOG_RESIZE && b->kind != LOG_RESIZE &&
-	       a->off < b->off + b->len && b->off < a->off + a->len;
+	return a->file == b->file && a->kind != LOG_RESIZE &&
+	       b->kind != LOG_RESIZE && a->off < b->off + b->len &&
+	       b->off < a->off + a->len;
 }
 
 /* The earlier one arrives last; the others as the masks say. */
 static void reversed_state(struct epoch *e, size_t earlier, size_t later)
 {
-	flat_disk_copy(&e->state, &e->durable);
+	reset(e);
 	for (size_t i = 0; i < e->count; i++) {
 		if (i != earlier)
 			apply(e, i);
@@ -252,17 +270,20 @@ static void reversed(struct epoch *e)
 	}
 }
 
-/* ---- the file's length ---- */
+/* ---- a file's length ---- */
 
-/* Where the pending changes reach to; 0 if a resize says otherwise. */
-static uint64_t pending_end(const struct epoch *e)
+/* Where its pending changes reach to; 0 if a resize says otherwise. */
+static uint64_t pending_end(const struct epoch *e, unsigned file)
 {
 	uint64_t end = 0;
 
 	for (size_t i = 0; i < e->count; i++) {
 		const struct log_entry *entry = e->pending[i];
 
-		if (entry->kind == LOG_RESIZE && entry->len < e->durable.size)
+		if (entry->file != file)
+			continue;
+		if (entry->kind == LOG_RESIZE &&
+		    entry->len < e->disks[file].durable.size)
 			return 0;
 		if (entry->kind != LOG_DISCARD)
 			end = max_u64(end, entry->off + entry->len);
@@ -270,45 +291,88 @@ static uint64_t pending_end(const struct epoch *e)
 	return end;
 }
 
-static void set_size(struct flat_disk *disk, uint64_t size)
+static void set_size(struct undo_disk *disk, uint64_t size)
 {
 	const struct log_entry resize = {.kind = LOG_RESIZE, .len = size};
 
-	flat_disk_apply(disk, &resize);
+	undo_disk_apply(disk, &resize, WHOLE);
 }
 
-static void lagging(struct epoch *e, uint64_t size)
+static void lagging(struct epoch *e, unsigned file, uint64_t size)
 {
 	make_state(e);
-	if (e->state.size > size)
-		set_size(&e->state, size);
+	if (e->disks[file].now.size > size)
+		set_size(&e->disks[file], size);
 	judge(e);
 }
 
-static void leading(struct epoch *e, uint64_t size)
+static void leading(struct epoch *e, unsigned file, uint64_t size)
 {
 	make_state(e);
-	if (e->state.size < size)
-		set_size(&e->state, size);
+	if (e->disks[file].now.size < size)
+		set_size(&e->disks[file], size);
 	judge(e);
 }
 
-static void sizes(struct epoch *e)
+static void sizes(struct epoch *e, unsigned file)
 {
-	uint64_t now = e->durable.size, end = pending_end(e);
+	uint64_t now = e->disks[file].durable.size, end = pending_end(e, file);
 
 	if (end <= now)
 		return;
 	set_masks(e, LOST);
-	leading(e, end);
+	leading(e, file, end);
 	set_masks(e, WHOLE);
-	lagging(e, now);
+	lagging(e, file, now);
 	for (unsigned n = 0; n < SIZES; n++) {
 		set_masks(e, WHOLE);
-		lagging(e, now + align_down(dice(e) % (end - now), 512));
+		lagging(e, file, now + align_down(dice(e) % (end - now), 512));
 		random_masks(e);
-		lagging(e, now);
-		leading(e, end);
+		lagging(e, file, now);
+		leading(e, file, end);
+	}
+}
+
+/* ---- several files ---- */
+
+static size_t pending_in(const struct epoch *e, unsigned file)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < e->count; i++)
+		n += e->pending[i]->file == file;
+	return n;
+}
+
+/* A prefix of the file's changes: none and all as often as between. */
+static size_t pick_prefix(const struct epoch *e, unsigned file)
+{
+	size_t all = pending_in(e, file);
+	uint64_t way = dice(e) % 3;
+
+	return way == 0 ? 0 : way == 1 ? all : dice(e) % (all + 1);
+}
+
+/* What arrived of this file, whatever did of the others. */
+static void mask_file(struct epoch *e, unsigned file)
+{
+	size_t left = pick_prefix(e, file);
+	bool any = dice(e) % 4 == 0;
+
+	for (size_t i = 0; i < e->count; i++) {
+		if (e->pending[i]->file != file)
+			continue;
+		e->masks[i] = (any ? dice(e) & 1 : left > 0) ? WHOLE : LOST;
+		left -= left > 0;
+	}
+}
+
+static void products(struct epoch *e)
+{
+	for (unsigned n = 0; n < PRODUCTS; n++) {
+		for (unsigned f = 0; f < e->file_count; f++)
+			mask_file(e, f);
+		masked_state(e);
 	}
 }
 
@@ -329,35 +393,76 @@ static void epoch_states(struct epoch *e)
 	torn_one(e);
 	torn_many(e);
 	reversed(e);
-	sizes(e);
+	for (unsigned f = 0; f < e->file_count; f++)
+		sizes(e, f);
+	if (e->file_count > 1)
+		products(e);
 }
 
-static void make_durable(struct epoch *e)
+/* All that the file has pending; what others have stays so. */
+static void make_durable(struct epoch *e, unsigned file)
 {
-	for (size_t i = 0; i < e->count; i++)
-		flat_disk_apply(&e->durable, e->pending[i]);
-	e->count = 0;
+	size_t left = 0;
+
+	undo_disk_reset(&e->disks[file]);
+	for (size_t i = 0; i < e->count; i++) {
+		const struct log_entry *entry = e->pending[i];
+
+		if (entry->file == file)
+			undo_disk_apply(&e->disks[file], entry, WHOLE);
+		else
+			e->pending[left++] = entry;
+	}
+	undo_disk_keep(&e->disks[file]);
+	e->count = left;
+}
+
+static void *new_array(size_t count, size_t size)
+{
+	void *items = calloc(count, size);
+
+	if (!items)
+		abort();
+	return items;
 }
 
 static void epoch_init(struct epoch *e, const struct crash_states *crash)
 {
 	size_t room = crash->log->count + 1;
 
-	*e = (struct epoch){.crash = crash};
-	e->pending = calloc(room, sizeof(*e->pending));
-	e->masks = calloc(room, sizeof(*e->masks));
-	if (!e->pending || !e->masks)
-		abort();
-	flat_disk_copy(&e->durable, crash->start);
+	*e = (struct epoch){
+		.crash = crash,
+		.file_count = crash->file_count ? crash->file_count : 1,
+	};
+	e->pending = new_array(room, sizeof(*e->pending));
+	e->masks = new_array(room, sizeof(*e->masks));
+	e->disks = new_array(e->file_count, sizeof(*e->disks));
+	e->states = new_array(e->file_count, sizeof(*e->states));
+	for (unsigned f = 0; f < e->file_count; f++)
+		undo_disk_init(&e->disks[f], &crash->start[f]);
 }
 
 static void epoch_release(struct epoch *e)
 {
+	for (unsigned f = 0; f < e->file_count; f++)
+		undo_disk_release(&e->disks[f]);
+	free(e->disks);
+	free(e->states);
 	free(e->pending);
 	free(e->masks);
 	state_set_release(&e->judged);
-	flat_disk_release(&e->durable);
-	flat_disk_release(&e->state);
+}
+
+/* What no sync follows any more; then all of it. */
+static void last_states(struct epoch *e)
+{
+	if (e->count)
+		epoch_states(e);
+	state_set_clear(&e->judged);
+	if (e->crash->reach)
+		e->crash->reach(e->crash->opaque, e->crash->log->count);
+	set_masks(e, WHOLE);
+	masked_state(e);
 }
 
 void crash_states_run(const struct crash_states *crash)
@@ -367,23 +472,18 @@ void crash_states_run(const struct crash_states *crash)
 
 	epoch_init(&e, crash);
 	for (size_t i = 0; i < log->count; i++) {
+		const struct log_entry *entry = &log->entries[i];
+
+		assert(entry->file < e.file_count);
 		if (crash->reach)
 			crash->reach(crash->opaque, i);
-		if (log->entries[i].kind != LOG_SYNC) {
-			e.pending[e.count++] = &log->entries[i];
+		if (entry->kind != LOG_SYNC) {
+			e.pending[e.count++] = entry;
 			continue;
 		}
 		epoch_states(&e);
-		make_durable(&e);
+		make_durable(&e, entry->file);
 	}
-	/* What no sync follows any more; then all of it. */
-	if (e.count)
-		epoch_states(&e);
-	make_durable(&e);
-	state_set_clear(&e.judged);
-	if (crash->reach)
-		crash->reach(crash->opaque, log->count);
-	make_state(&e);
-	judge(&e);
+	last_states(&e);
 	epoch_release(&e);
 }

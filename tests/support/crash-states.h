@@ -10,8 +10,15 @@
  *	                 sectors, all but one sector; many writes at once
  *	order            overlapping changes the other way round
  *	length           of the file: behind its data, or ahead of it
+ *	several files    what arrived of one combined with what did of another:
+ *	                 none, all, a prefix, a subset
  *
- * A state that equals one judged before in the same stretch is left out.
+ * A sync makes durable what came before it in its own file; changes of other
+ * files stay pending. A state that equals one judged before since the last sync
+ * is left out.
+ *
+ * One thread; aborts when out of memory. The same log and random numbers give
+ * the same states.
  */
 #ifndef PLATTER_TESTS_SUPPORT_CRASH_STATES_H
 #define PLATTER_TESTS_SUPPORT_CRASH_STATES_H
@@ -20,11 +27,16 @@
 
 struct crash_states {
 	const struct storage_log *log;
-	const struct flat_disk *start; /* before the first entry */
+	const struct flat_disk *start; /* each file before the first entry */
+	unsigned file_count;	       /* in `start`; 0 is one, too */
 	uint64_t *random;	       /* of workload_random() */
-	/* Called in the order of the log; may be NULL. */
+	/*
+	 * The states that follow may have all entries before this one. Called
+	 * in the order of the log, and for its end; may be NULL.
+	 */
 	void (*reach)(void *opaque, size_t log_pos);
-	void (*judge)(void *opaque, const struct flat_disk *state);
+	/* Each file as a crash leaves it; valid until it returns. */
+	void (*judge)(void *opaque, const struct flat_disk *files);
 	void *opaque;
 };
 

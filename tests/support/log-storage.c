@@ -11,6 +11,7 @@
 struct log_storage {
 	struct storage base;
 	struct storage_log *log;
+	unsigned file;
 	struct flat_disk disk;
 };
 
@@ -119,8 +120,8 @@ static struct log_entry *log_add(struct log_storage *self, enum log_kind kind,
 		if (!log->entries)
 			abort();
 	}
-	log->entries[log->count] =
-		(struct log_entry){.kind = kind, .off = off, .len = len};
+	log->entries[log->count] = (struct log_entry){
+		.kind = kind, .file = self->file, .off = off, .len = len};
 	return &log->entries[log->count++];
 }
 
@@ -211,8 +212,8 @@ static const struct storage_ops log_ops = {
 	.close = log_close,
 };
 
-int storage_log_new(struct storage **out, struct storage_log *log,
-		    const struct flat_disk *base)
+int storage_log_new_file(struct storage **out, struct storage_log *log,
+			 unsigned file, const struct flat_disk *base)
 {
 	struct log_storage *self = calloc(1, sizeof(*self));
 
@@ -221,6 +222,7 @@ int storage_log_new(struct storage **out, struct storage_log *log,
 		return -ENOMEM;
 	}
 	self->log = log;
+	self->file = file;
 	flat_disk_copy(&self->disk, base);
 	self->base.size_bytes = base->size;
 	self->base.writable = true;
@@ -228,6 +230,12 @@ int storage_log_new(struct storage **out, struct storage_log *log,
 	self->base.can_punch = true;
 	*out = &self->base;
 	return 0;
+}
+
+int storage_log_new(struct storage **out, struct storage_log *log,
+		    const struct flat_disk *base)
+{
+	return storage_log_new_file(out, log, 0, base);
 }
 
 void storage_log_release(struct storage_log *log)

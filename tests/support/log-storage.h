@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A storage that keeps a log of everything that changes it, and the making of
- * crash states from such a log: what a disk may hold when the power goes.
+ * A storage that keeps a log of everything that changes it, from which crash
+ * states are made (crash-states.h). Storages of several files may share a log:
+ * then it also tells in which order they were changed and synced.
  *
- * Durable is what came before the last sync that succeeded. Of what came after,
- * any part may have reached the disk, each write torn at sector borders.
+ * Durable is what came before the last sync of the same file that succeeded. Of
+ * what came after, any part may have reached the disk.
+ *
+ * One thread for all storages of a log; aborts when out of memory.
  */
 #ifndef PLATTER_TESTS_SUPPORT_LOG_STORAGE_H
 #define PLATTER_TESTS_SUPPORT_LOG_STORAGE_H
@@ -13,10 +16,12 @@
 
 enum log_kind { LOG_WRITE, LOG_ZERO, LOG_DISCARD, LOG_RESIZE, LOG_SYNC };
 
+/* A log may also be made by others, entry by entry. Whole transfers only. */
 struct log_entry {
 	enum log_kind kind;
-	uint64_t off, len; /* LOG_RESIZE: len is the new size */
-	uint8_t *data;	   /* LOG_WRITE */
+	unsigned file;	   /* the first is 0 */
+	uint64_t off, len; /* bytes; LOG_RESIZE: len is the new size */
+	uint8_t *data;	   /* LOG_WRITE; owned by the log, from malloc() */
 };
 
 struct storage_log {
@@ -30,10 +35,15 @@ struct flat_disk {
 	uint64_t size, capacity;
 };
 
-/* `log` is the caller's and outlives the storage. Starts as a copy of `base`.
+/*
+ * `log` is the caller's and outlives the storage. Starts as a copy of `base`.
+ * 0 or -ENOMEM.
  */
 int storage_log_new(struct storage **out, struct storage_log *log,
 		    const struct flat_disk *base);
+/* The same for file number `file` of several. */
+int storage_log_new_file(struct storage **out, struct storage_log *log,
+			 unsigned file, const struct flat_disk *base);
 void storage_log_release(struct storage_log *log);
 
 /* The storage's contents; aborts if they cannot be read. */
