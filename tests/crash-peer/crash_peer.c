@@ -324,7 +324,7 @@ static void judge(void *opaque, const struct flat_disk *state)
 	bool good = judge_content(q, state);
 
 	q->tally->states++;
-	if (workload_check(storage_borrow(state), why, sizeof(why)) < 0) {
+	if (workload_check(storage_borrow(state), NULL, why, sizeof(why)) < 0) {
 		note(q, CORRUPT, why);
 		good = false;
 	}

@@ -53,7 +53,7 @@ static void judge(void *opaque, const struct flat_disk *state)
 	if (state->size < 4 || memcmp(state->data, MAGIC, 4) != 0)
 		return;
 	run->whole++;
-	if (workload_check(storage_borrow(state), why, sizeof(why)) < 0)
+	if (workload_check(storage_borrow(state), NULL, why, sizeof(why)) < 0)
 		fail(run, "", why);
 	if (workload_open(&img, storage_borrow(state), &run->geometry, false) <
 	    0) {

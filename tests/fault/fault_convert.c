@@ -224,7 +224,7 @@ static void check_metadata(struct trial *t)
 {
 	char why[300] = "";
 
-	if (workload_check(copy_of_left(t), why, sizeof(why)) < 0)
+	if (workload_check(copy_of_left(t), NULL, why, sizeof(why)) < 0)
 		fail(t, "the target is corrupt:", why);
 }
 

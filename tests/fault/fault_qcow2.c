@@ -168,7 +168,7 @@ static void look_at_result(struct trial *t)
 				    sizeof(why)) < 0)
 		fail(t, "the snapshot:", why);
 	if (!left_dirty(t) &&
-	    workload_check(result_storage(t), why, sizeof(why)) < 0)
+	    workload_check(result_storage(t), NULL, why, sizeof(why)) < 0)
 		fail(t, "", why);
 }
 
@@ -220,7 +220,7 @@ static void use_again(struct trial *t)
 		flat_disk_apply(&left, &log.entries[i]);
 	if (storage_memory_from(&s, "after", left.data, left.size) < 0)
 		abort();
-	if (workload_check(s, why, sizeof(why)) < 0)
+	if (workload_check(s, NULL, why, sizeof(why)) < 0)
 		fail(t, "after more operations", why);
 out:
 	storage_log_release(&log);

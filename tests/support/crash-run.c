@@ -11,6 +11,7 @@
 
 #include "block/bytes.h"
 #include "block/image.h"
+#include "formats/qcow2/layout.h"
 #include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/log-storage.h"
@@ -20,6 +21,9 @@
 #define DEEP_EVERY 64 /* states that are written to as well */
 #define DEEP_STEPS 100
 #define SHOWN_MAX  3 /* violations of a case */
+
+#define LEAKS_PER_CLUSTER 3
+#define LEAKS_OF_TABLES	  4
 
 enum event_kind { EVENT_BEGUN, EVENT_FLUSHED };
 
@@ -40,6 +44,13 @@ struct run {
 
 	/* replay */
 	struct disk_oracle oracle;
+	/*
+	 * Clusters that a crash may leak: of operations since the last flush,
+	 * and of those between it and the one before, whose released clusters
+	 * are still counted until the next.
+	 */
+	uint64_t leaks_now, leaks_before;
+	uint64_t cluster_size;
 	size_t next_event;
 	const struct flat_disk *state;
 	uint64_t states, failures;
@@ -143,6 +154,7 @@ static void record(struct run *run)
 	if (storage_log_new(&s, &run->log, &run->start) < 0 ||
 	    workload_open(&img, s, run->geometry, true) < 0)
 		abort();
+	run->cluster_size = img->cluster_size;
 	workload_oracle_init(&oracle, run->geometry);
 	if (run->c->sequence >= 0)
 		do_sequence(run, img, &oracle);
@@ -156,11 +168,47 @@ static void record(struct run *run)
 
 /* ---- judging one state ---- */
 
+/* Of the incompatible features: no test has more than the lowest byte. */
+static unsigned features(const struct run *run)
+{
+	const struct flat_disk *state = run->state;
+
+	/* The last byte of the version, and of the features. */
+	return state->size > 79 && state->data[7] >= 3 ? state->data[79] : 0;
+}
+
+/* The dirty bit: counts are made good when it is opened for writing. */
 static bool counts_may_lag(const struct run *run)
 {
-	/* The dirty bit: counts are made good when it is opened for writing */
-	return strstr(run->geometry->create, "lazy") &&
-	       (run->state->data[79] & 1);
+	return features(run) & QCOW2_INCOMPAT_DIRTY;
+}
+
+static void judge_features(struct run *run)
+{
+	if (features(run) & QCOW2_INCOMPAT_CORRUPT)
+		fail(run, "state", "is marked corrupt");
+	if (counts_may_lag(run) && !strstr(run->geometry->create, "lazy"))
+		fail(run, "state", "is marked dirty, without lazy refcounts");
+}
+
+static void judge_counts(struct run *run)
+{
+	uint64_t leaks = 0, allowed = run->geometry->wasted_clusters +
+				      run->leaks_now + run->leaks_before;
+	char why[300] = "";
+
+	if (counts_may_lag(run))
+		return;
+	if (workload_check(storage_borrow(run->state), &leaks, why,
+			   sizeof(why)) < 0) {
+		fail(run, "state", why);
+	} else if (leaks > allowed) {
+		snprintf(why, sizeof(why),
+			 "leaks %" PRIu64 " clusters, at most %" PRIu64
+			 " can be under way",
+			 leaks, allowed);
+		fail(run, "state", why);
+	}
 }
 
 /* What the image reads as now is what it is from here on. */
@@ -228,7 +276,7 @@ static void judge_deep(struct run *run)
 	flat_disk_copy(&after, run->state);
 	for (size_t i = 0; i < log.count; i++)
 		flat_disk_apply(&after, &log.entries[i]);
-	if (workload_check(storage_borrow(&after), why, sizeof(why)) < 0)
+	if (workload_check(storage_borrow(&after), NULL, why, sizeof(why)) < 0)
 		fail(run, "after more operations", why);
 	if (run->geometry->snapshot &&
 	    workload_judge_snapshot(storage_borrow(&after), run->geometry, why,
@@ -254,9 +302,8 @@ static void judge(void *opaque, const struct flat_disk *state)
 	if (workload_judge(img, &run->oracle, NULL, why, sizeof(why)) < 0)
 		fail(run, "state", why);
 	image_close(img);
-	if (!counts_may_lag(run) &&
-	    workload_check(storage_borrow(run->state), why, sizeof(why)) < 0)
-		fail(run, "state", why);
+	judge_features(run);
+	judge_counts(run);
 	if (run->geometry->snapshot &&
 	    workload_judge_snapshot(storage_borrow(run->state), run->geometry,
 				    why, sizeof(why)) < 0)
@@ -267,19 +314,43 @@ static void judge(void *opaque, const struct flat_disk *state)
 
 /* ---- making states ---- */
 
+/*
+ * Each cluster that an operation touches may get a new place and let go of an
+ * old one, which packed may be two. Besides them come tables on the way.
+ */
+static uint64_t leaks_of(const struct run *run, const struct workload_op *op)
+{
+	uint64_t len =
+		op->kind == WORK_RESIZE ? run->geometry->size_max : op->len;
+
+	if (op->kind == WORK_FLUSH)
+		return 0;
+	return LEAKS_PER_CLUSTER * (len / run->cluster_size + 2) +
+	       LEAKS_OF_TABLES;
+}
+
+static void replay_event(struct run *run, const struct event *e)
+{
+	if (e->kind == EVENT_FLUSHED) {
+		disk_oracle_flushed(&run->oracle);
+		run->leaks_before = run->leaks_now;
+		run->leaks_now = 0;
+	} else {
+		workload_begun(&run->oracle, &e->op);
+		run->leaks_now += leaks_of(run, &e->op);
+	}
+}
+
 static void reach(void *opaque, size_t log_pos)
 {
 	struct run *run = opaque;
 
 	while (run->next_event < run->event_count &&
-	       run->events[run->next_event].log_pos <= log_pos) {
-		const struct event *e = &run->events[run->next_event++];
-
-		if (e->kind == EVENT_FLUSHED)
-			disk_oracle_flushed(&run->oracle);
-		else
-			workload_begun(&run->oracle, &e->op);
-	}
+	       run->events[run->next_event].log_pos <= log_pos)
+		replay_event(run, &run->events[run->next_event++]);
+	/* Closed, with all of it on the disk. */
+	if (log_pos == run->log.count)
+		run->leaks_now = run->leaks_before = 0;
 }
 
 static void replay(struct run *run)

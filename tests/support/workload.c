@@ -443,10 +443,32 @@ static void note_finding(void *opaque, const char *text)
 		snprintf(why, 200, "%s", text);
 }
 
-int workload_check(struct storage *storage, char *why, size_t why_len)
+/* Findings are put into words only where there is something to tell. */
+static int check_opened(struct image *img, struct check_result *result,
+			char *why, size_t why_len)
 {
 	char first[200] = "";
-	struct check_args args = {.finding = note_finding, .opaque = first};
+	struct check_args args = {0};
+	struct error err = {0};
+	int ret = image_check(img, &args, result, &err);
+
+	if (!ret && !result->corruptions && !result->check_errors)
+		return 0;
+	args = (struct check_args){.finding = note_finding, .opaque = first};
+	if (!ret)
+		ret = image_check(img, &args, result, &err);
+	if (ret < 0)
+		snprintf(why, why_len, "check: %.150s", err.message);
+	else
+		snprintf(why, why_len,
+			 "check: %" PRIu64 " corruptions (%.150s)",
+			 result->corruptions, first);
+	return -1;
+}
+
+int workload_check(struct storage *storage, uint64_t *leaks, char *why,
+		   size_t why_len)
+{
 	struct check_result result;
 	struct error err = {0};
 	struct image *img;
@@ -458,15 +480,9 @@ int workload_check(struct storage *storage, char *why, size_t why_len)
 		snprintf(why, why_len, "open for check: %.150s", err.message);
 		return -1;
 	}
-	ret = image_check(img, &args, &result, &err);
+	ret = check_opened(img, &result, why, why_len);
 	image_close(img);
-	if (ret < 0) {
-		snprintf(why, why_len, "check: %.150s", err.message);
-		return -1;
-	}
-	if (!result.corruptions && !result.check_errors)
-		return 0;
-	snprintf(why, why_len, "check: %" PRIu64 " corruptions (%.150s)",
-		 result.corruptions, first);
-	return -1;
+	if (!ret && leaks)
+		*leaks = result.leaks;
+	return ret;
 }

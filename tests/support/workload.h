@@ -79,7 +79,11 @@ int workload_judge(struct image *img, const struct disk_oracle *oracle,
 int workload_judge_snapshot(struct storage *storage,
 			    const struct workload_geometry *geometry, char *why,
 			    size_t why_len);
-/* 0 if a check of the storage (which is taken) finds no corruption. */
-int workload_check(struct storage *storage, char *why, size_t why_len);
+/*
+ * 0 if a check of the storage (which is taken) finds no corruption; then *leaks
+ * (may be NULL) is how many clusters are counted and not used.
+ */
+int workload_check(struct storage *storage, uint64_t *leaks, char *why,
+		   size_t why_len);
 
 #endif

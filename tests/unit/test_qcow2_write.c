@@ -253,7 +253,7 @@ static void a_full_device_fails_the_write_and_not_the_flush(void **state)
 		assert_int_equal(storage_write(s, buf, sizeof(buf), at), 0);
 	}
 	assert_int_equal(image_close(img), 0);
-	assert_int_equal(workload_check(s, why, sizeof(why)), 0);
+	assert_int_equal(workload_check(s, NULL, why, sizeof(why)), 0);
 }
 
 static void shrinking_a_long_sparse_file_takes_no_time(void **state)
