@@ -11,7 +11,7 @@
 #include "block/bytes.h"
 
 #define BLOCK 4096u
-#define LANES 4 /* independent, so that the multiplications overlap */
+#define LANES 8 /* independent, so that the multiplications overlap */
 #define PRIME 0x9e3779b97f4a7c15ull
 
 static uint64_t mix(uint64_t hash, uint64_t word)
@@ -23,7 +23,8 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 /* Of one block and its number; a short one counts as filled with zeros. */
 static uint64_t hash_block(const struct flat_disk *disk, uint64_t block)
 {
-	uint64_t at = block * BLOCK, lanes[LANES] = {1, 2, 3, 4}, words[LANES];
+	uint64_t at = block * BLOCK, lanes[LANES] = {1, 2, 3, 4, 5, 6, 7, 8},
+		 words[LANES];
 	uint8_t padded[BLOCK];
 	const uint8_t *bytes = disk->data + at;
 	uint64_t hash = block;
