@@ -8,12 +8,13 @@
  *
  * Work goes in rounds: one for each geometry, with a seed of its own, and in
  * each a share of the sequences. At least --states are judged, and at least one
- * round; the same seed and number of jobs judge the same states. With a
- * geometry one case is shown again. --break is there in VARIANT=broken only:
- *the driver then breaks rule WN (formats/qcow2/breaks.h), and this has to be
- *found.
+ * round; the same seed judges the same states, whatever the number of jobs.
+ * With a geometry one case is shown again. --break is there in VARIANT=broken
+ * only: the driver then breaks rule WN (formats/qcow2/breaks.h), and this has
+ * to be found.
  */
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,17 +23,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "block/bytes.h"
 #include "formats/qcow2/breaks.h"
+#include "tests/support/crash-geometries.h"
 #include "tests/support/crash-run.h"
 #include "tests/support/op-sequences.h"
-#include "tests/support/workload.h"
 
 #define JOBS_MAX 256
-#define STEPS	 300
+#define LANES	 16 /* which jobs take; so many can be busy */
 
 struct plan {
 	uint64_t seed, states;
-	unsigned jobs, steps;
+	unsigned jobs;
+	unsigned steps;	 /* 0: as the round says */
 	unsigned sparse; /* one sequence of so many, in all geometries */
 	const char *geometry;
 	int64_t sequence;
@@ -42,6 +45,11 @@ struct plan {
 struct worker {
 	struct crash_totals totals;
 	struct crash_case now;
+};
+
+struct shared {
+	atomic_uint next_lane; /* nothing else is read after it */
+	struct worker workers[JOBS_MAX];
 };
 
 static void run_case(struct worker *w, const struct crash_case *c)
@@ -61,25 +69,52 @@ static void run_share(struct worker *w, struct crash_case c, unsigned sparse,
 	}
 }
 
-static void work(const struct plan *plan, unsigned job, struct worker *w)
+static unsigned steps_of(const struct plan *plan, uint64_t round,
+			 unsigned price)
 {
-	uint64_t quota = plan->states / plan->jobs + 1;
+	static const unsigned steps[] = {300, 1000, 300, CRASH_STEPS_MAX};
+	unsigned all = plan->steps ? plan->steps : steps[round % 4];
 
-	for (uint64_t unit = job;
-	     unit < workload_geometry_count || w->totals.states < quota;
-	     unit += plan->jobs) {
-		uint64_t g = unit % workload_geometry_count;
-		uint64_t round = unit / workload_geometry_count;
-		const struct crash_case c = {
-			.geometry = &workload_geometries[g],
-			.seed = plan->seed + round,
-			.sequence = -1,
-			.steps = plan->steps,
-		};
+	/* The log of a large image would not fit. */
+	return price > 1 ? (unsigned)min_u64(all, 300) / price : all;
+}
 
-		run_case(w, &c);
-		run_share(w, c, plan->sparse, g + c.seed);
-	}
+static void run_unit(const struct plan *plan, uint64_t unit, struct worker *w)
+{
+	unsigned g = (unsigned)(unit % crash_geometry_count());
+	uint64_t round = unit / crash_geometry_count();
+	struct crash_geometry geometry = crash_geometry_get(g);
+	const struct crash_case c = {
+		.geometry = geometry.image,
+		.seed = plan->seed + round,
+		.sequence = -1,
+		.steps = steps_of(plan, round, geometry.price),
+	};
+
+	run_case(w, &c);
+	run_share(w, c, plan->sparse * geometry.price, g + c.seed);
+}
+
+/* Every so many-th unit: a geometry in a round. */
+static void run_lane(const struct plan *plan, unsigned lane, struct worker *w)
+{
+	uint64_t quota =
+		plan->states * (lane + 1) / LANES - plan->states * lane / LANES;
+	uint64_t start = w->totals.states;
+
+	for (uint64_t unit = lane;
+	     unit < crash_geometry_count() || w->totals.states - start < quota;
+	     unit += LANES)
+		run_unit(plan, unit, w);
+}
+
+static void work(const struct plan *plan, struct shared *shared,
+		 struct worker *w)
+{
+	unsigned lane;
+
+	while ((lane = atomic_fetch_add(&shared->next_lane, 1)) < LANES)
+		run_lane(plan, lane, w);
 }
 
 static void await(pid_t pid, struct worker *w)
@@ -98,27 +133,27 @@ static struct crash_totals work_all(const struct plan *plan)
 {
 	struct crash_totals sum = {0};
 	pid_t pids[JOBS_MAX];
-	struct worker *workers =
-		mmap(NULL, plan->jobs * sizeof(*workers),
-		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared =
+		mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	if (workers == MAP_FAILED)
+	if (shared == MAP_FAILED)
 		abort();
 	for (unsigned i = 0; i < plan->jobs; i++) {
 		pids[i] = fork();
 		if (pids[i] < 0)
 			abort();
 		if (!pids[i]) {
-			work(plan, i, &workers[i]);
+			work(plan, shared, &shared->workers[i]);
 			exit(0);
 		}
 	}
 	for (unsigned i = 0; i < plan->jobs; i++) {
-		await(pids[i], &workers[i]);
-		sum.states += workers[i].totals.states;
-		sum.violations += workers[i].totals.violations;
+		await(pids[i], &shared->workers[i]);
+		sum.states += shared->workers[i].totals.states;
+		sum.violations += shared->workers[i].totals.violations;
 	}
-	munmap(workers, plan->jobs * sizeof(*workers));
+	munmap(shared, sizeof(*shared));
 	return sum;
 }
 
@@ -126,17 +161,15 @@ static struct crash_totals work_all(const struct plan *plan)
 static struct crash_totals work_one(const struct plan *plan)
 {
 	struct crash_totals sum = {0};
-	struct crash_case c = {
+	const struct crash_case c = {
+		.geometry = crash_geometry_named(plan->geometry),
 		.seed = plan->seed,
 		.sequence = plan->sequence,
-		.steps = plan->steps,
+		.steps = plan->steps ? plan->steps : 300,
 	};
 
-	for (unsigned g = 0; g < workload_geometry_count; g++) {
-		c.geometry = &workload_geometries[g];
-		if (!strcmp(c.geometry->name, plan->geometry))
-			crash_run(&c, &sum);
-	}
+	if (c.geometry)
+		crash_run(&c, &sum);
 	return sum;
 }
 
@@ -199,8 +232,7 @@ int main(int argc, char **argv)
 		.seed = 1,
 		.states = 1000000,
 		.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
-		.steps = STEPS,
-		.sparse = workload_geometry_count,
+		.sparse = crash_geometry_count(),
 		.sequence = -1,
 	};
 	struct crash_totals sum;

@@ -20,7 +20,7 @@ struct crash_case {
 	unsigned steps;	  /* so many, if random; up to CRASH_STEPS_MAX */
 };
 
-#define CRASH_STEPS_MAX 2000
+#define CRASH_STEPS_MAX 5000
 
 struct crash_totals {
 	uint64_t states, violations;

@@ -75,6 +75,14 @@ static void make_resize(struct workload_op *op, const struct fixed_op *fixed,
 					   : geometry->size_bytes / 2;
 }
 
+/* A disk of few clusters may end before the range does, or before it starts. */
+static void place(struct workload_op *op, uint64_t off, uint64_t len,
+		  const struct image *img)
+{
+	op->guest_off = min_u64(off, img->size_bytes - ORACLE_SECTOR);
+	op->len = min_u64(len, img->size_bytes - op->guest_off);
+}
+
 bool op_sequence_make(struct workload_op *op, unsigned index,
 		      struct disk_oracle *oracle, const struct image *img,
 		      const struct workload_geometry *geometry)
@@ -91,9 +99,10 @@ bool op_sequence_make(struct workload_op *op, unsigned index,
 	}
 	if (off < 0)
 		off += (int64_t)img->size_bytes;
-	op->guest_off = (uint64_t)off;
-	op->len = fixed->clusters * img->cluster_size +
-		  (uint64_t)fixed->sectors * ORACLE_SECTOR;
+	place(op, (uint64_t)off,
+	      fixed->clusters * img->cluster_size +
+		      (uint64_t)fixed->sectors * ORACLE_SECTOR,
+	      img);
 	if (op->kind == WORK_WRITE || op->kind == WORK_PACKED)
 		op->tag = disk_oracle_new_tag(oracle);
 	return fixed->flush;
