@@ -221,6 +221,8 @@ static void adopt(struct run *run, struct image *img,
 	if (!disk)
 		abort();
 	disk_oracle_copy(oracle, &run->oracle);
+	/* No tag that was there before, so that stale data shows. */
+	oracle->next_tag += CRASH_STEPS_MAX;
 	if (workload_judge(img, oracle, disk, why, sizeof(why)) < 0)
 		fail(run, "reopened state", why);
 	disk_oracle_adopt(oracle, disk, img->size_bytes);
