@@ -182,6 +182,14 @@ enum oracle_origin disk_oracle_origin(const uint8_t *sector_bytes,
 						       : ORACLE_OTHER;
 }
 
+uint64_t disk_oracle_tag(const uint8_t *sector_bytes)
+{
+	uint64_t word;
+
+	memcpy(&word, sector_bytes, sizeof(word));
+	return word >> 24;
+}
+
 void disk_oracle_adopt(struct disk_oracle *o, const uint8_t *buf, size_t len)
 {
 	for (size_t at = 0; at < len; at += ORACLE_SECTOR) {

@@ -73,6 +73,8 @@ enum oracle_origin {
 };
 enum oracle_origin disk_oracle_origin(const uint8_t *sector_bytes,
 				      uint64_t guest_off);
+/* Which write a sector of the test's came from; 0: none, it is zeros. */
+uint64_t disk_oracle_tag(const uint8_t *sector_bytes);
 /* The disk is this now: after a crash, what was found becomes the truth. */
 void disk_oracle_adopt(struct disk_oracle *o, const uint8_t *buf, size_t len);
 
