@@ -14,23 +14,16 @@
  * to be found.
  */
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "block/bytes.h"
 #include "formats/qcow2/breaks.h"
 #include "tests/support/crash-geometries.h"
-#include "tests/support/crash-run.h"
+#include "tests/support/crash-jobs.h"
 #include "tests/support/op-sequences.h"
-
-#define JOBS_MAX 256
-#define LANES	 16 /* which jobs take; so many can be busy */
 
 struct plan {
 	uint64_t seed, states;
@@ -41,31 +34,14 @@ struct plan {
 	int64_t sequence;
 };
 
-/* Shared with the parent: a worker that dies leaves word of where. */
-struct worker {
-	struct crash_totals totals;
-	struct crash_case now;
-};
-
-struct shared {
-	atomic_uint next_lane; /* nothing else is read after it */
-	struct worker workers[JOBS_MAX];
-};
-
-static void run_case(struct worker *w, const struct crash_case *c)
-{
-	w->now = *c;
-	crash_run(c, &w->totals);
-}
-
 /* Round after round each sequence meets each geometry. */
-static void run_share(struct worker *w, struct crash_case c, unsigned sparse,
-		      uint64_t share)
+static void run_share(struct crash_worker *w, struct crash_case c,
+		      unsigned sparse, uint64_t share)
 {
 	for (uint64_t n = share % sparse; n < op_sequence_count();
 	     n += sparse) {
 		c.sequence = (int64_t)n;
-		run_case(w, &c);
+		crash_worker_run(w, &c);
 	}
 }
 
@@ -79,7 +55,8 @@ static unsigned steps_of(const struct plan *plan, uint64_t round,
 	return price > 1 ? (unsigned)min_u64(all, 300) / price : all;
 }
 
-static void run_unit(const struct plan *plan, uint64_t unit, struct worker *w)
+static void run_unit(const struct plan *plan, uint64_t unit,
+		     struct crash_worker *w)
 {
 	unsigned g = (unsigned)(unit % crash_geometry_count());
 	uint64_t round = unit / crash_geometry_count();
@@ -91,70 +68,22 @@ static void run_unit(const struct plan *plan, uint64_t unit, struct worker *w)
 		.steps = steps_of(plan, round, geometry.price),
 	};
 
-	run_case(w, &c);
+	crash_worker_run(w, &c);
 	run_share(w, c, plan->sparse * geometry.price, g + c.seed);
 }
 
 /* Every so many-th unit: a geometry in a round. */
-static void run_lane(const struct plan *plan, unsigned lane, struct worker *w)
+static void run_lane(const void *opaque, unsigned lane, struct crash_worker *w)
 {
-	uint64_t quota =
-		plan->states * (lane + 1) / LANES - plan->states * lane / LANES;
+	const struct plan *plan = opaque;
+	uint64_t quota = plan->states * (lane + 1) / CRASH_LANES -
+			 plan->states * lane / CRASH_LANES;
 	uint64_t start = w->totals.states;
 
 	for (uint64_t unit = lane;
 	     unit < crash_geometry_count() || w->totals.states - start < quota;
-	     unit += LANES)
+	     unit += CRASH_LANES)
 		run_unit(plan, unit, w);
-}
-
-static void work(const struct plan *plan, struct shared *shared,
-		 struct worker *w)
-{
-	unsigned lane;
-
-	while ((lane = atomic_fetch_add(&shared->next_lane, 1)) < LANES)
-		run_lane(plan, lane, w);
-}
-
-static void await(pid_t pid, struct worker *w)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-	    !WEXITSTATUS(status))
-		return;
-	fprintf(stderr, "the program died (status %#x)\n", (unsigned)status);
-	crash_case_print(&w->now);
-	w->totals.violations++;
-}
-
-static struct crash_totals work_all(const struct plan *plan)
-{
-	struct crash_totals sum = {0};
-	pid_t pids[JOBS_MAX];
-	struct shared *shared =
-		mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (shared == MAP_FAILED)
-		abort();
-	for (unsigned i = 0; i < plan->jobs; i++) {
-		pids[i] = fork();
-		if (pids[i] < 0)
-			abort();
-		if (!pids[i]) {
-			work(plan, shared, &shared->workers[i]);
-			exit(0);
-		}
-	}
-	for (unsigned i = 0; i < plan->jobs; i++) {
-		await(pids[i], &shared->workers[i]);
-		sum.states += shared->workers[i].totals.states;
-		sum.violations += shared->workers[i].totals.violations;
-	}
-	munmap(shared, sizeof(*shared));
-	return sum;
 }
 
 /* One case, in this process, where a debugger finds it. */
@@ -221,7 +150,7 @@ static bool parse(struct plan *plan, int argc, char **argv)
 			return false;
 		i++;
 	}
-	return plan->seed && plan->jobs && plan->jobs <= JOBS_MAX &&
+	return plan->seed && plan->jobs && plan->jobs <= CRASH_JOBS_MAX &&
 	       plan->steps <= CRASH_STEPS_MAX &&
 	       plan->sequence < (int64_t)op_sequence_count();
 }
@@ -231,7 +160,7 @@ int main(int argc, char **argv)
 	struct plan plan = {
 		.seed = 1,
 		.states = 1000000,
-		.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
+		.jobs = crash_jobs_default(),
 		.sparse = crash_geometry_count(),
 		.sequence = -1,
 	};
@@ -242,7 +171,8 @@ int main(int argc, char **argv)
 	printf("crash_qcow2: seed %" PRIu64 ", %u jobs\n", plan.seed,
 	       plan.jobs);
 	fflush(stdout);
-	sum = plan.geometry ? work_one(&plan) : work_all(&plan);
+	sum = plan.geometry ? work_one(&plan)
+			    : crash_jobs_run(plan.jobs, run_lane, &plan);
 	printf("%" PRIu64 " states, %" PRIu64 " violations\n", sum.states,
 	       sum.violations);
 	return sum.violations || !sum.states;
