@@ -11,11 +11,13 @@
 
 #include "block/bytes.h"
 #include "block/image.h"
+#include "formats/qcow2/breaks.h"
 #include "formats/qcow2/layout.h"
 #include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
 #include "tests/support/log-storage.h"
 #include "tests/support/op-sequences.h"
+#include "tests/support/op-trace.h"
 #include "tests/support/workload.h"
 
 #define DEEP_EVERY 64 /* states that are written to as well */
@@ -56,14 +58,28 @@ struct run {
 	uint64_t states, failures;
 };
 
+static void print_way(const struct crash_case *c)
+{
+	if (c->trace)
+		fprintf(stderr, " --trace %s --sparse %u", c->trace->path,
+			c->sparse);
+	else if (c->sequence >= 0)
+		fprintf(stderr, " --sequence %" PRId64, c->sequence);
+	else
+		fprintf(stderr, " --steps %u", c->steps);
+#ifdef PLATTER_BREAKABLE
+	if (qcow2_broken_rule)
+		fprintf(stderr, " --break %u", qcow2_broken_rule);
+#endif
+}
+
 void crash_case_print(const struct crash_case *c)
 {
-	fprintf(stderr, "  again: crash_qcow2 --geometry %s --seed %" PRIu64,
-		c->geometry->name, c->seed);
-	if (c->sequence >= 0)
-		fprintf(stderr, " --sequence %" PRId64 "\n", c->sequence);
-	else
-		fprintf(stderr, " --steps %u\n", c->steps);
+	fprintf(stderr, "  again: %s --geometry %s --seed %" PRIu64,
+		c->trace ? "crash_traces" : "crash_qcow2", c->geometry->name,
+		c->seed);
+	print_way(c);
+	fprintf(stderr, "\n");
 }
 
 static void fail(struct run *run, const char *what, const char *why)
@@ -144,6 +160,24 @@ static void do_sequence(struct run *run, struct image *img,
 	}
 }
 
+/* Flushes more often than the guest did where the oracle needs it. */
+static void do_trace(struct run *run, struct image *img,
+		     struct disk_oracle *oracle)
+{
+	const struct workload_op flush = {.kind = WORK_FLUSH};
+	const struct op_trace *trace = run->c->trace;
+
+	for (size_t i = 0; i < trace->count; i++) {
+		struct workload_op op = trace->ops[i];
+
+		if (op.kind == WORK_WRITE)
+			op.tag = disk_oracle_new_tag(oracle);
+		if (disk_oracle_spread(oracle) == ORACLE_VALUES_MAX)
+			do_op(run, img, oracle, &flush);
+		do_op(run, img, oracle, &op);
+	}
+}
+
 static void record(struct run *run)
 {
 	const struct workload_op flush = {.kind = WORK_FLUSH};
@@ -156,7 +190,9 @@ static void record(struct run *run)
 		abort();
 	run->cluster_size = img->cluster_size;
 	workload_oracle_init(&oracle, run->geometry);
-	if (run->c->sequence >= 0)
+	if (run->c->trace)
+		do_trace(run, img, &oracle);
+	else if (run->c->sequence >= 0)
 		do_sequence(run, img, &oracle);
 	else
 		do_random(run, img, &oracle);
@@ -361,6 +397,7 @@ static void replay(struct run *run)
 		.log = &run->log,
 		.start = &run->start,
 		.random = &run->random,
+		.sparse = run->c->sparse,
 		.reach = reach,
 		.judge = judge,
 		.opaque = run,
@@ -378,6 +415,7 @@ void crash_run(const struct crash_case *c, struct crash_totals *totals)
 	if (!run)
 		abort();
 	assert(c->steps <= CRASH_STEPS_MAX);
+	assert(!c->trace || c->trace->count <= CRASH_STEPS_MAX);
 	run->c = c;
 	run->geometry = c->geometry;
 	run->random = c->seed * 0x9e3779b97f4a7c15ull | 1;

@@ -10,14 +10,18 @@
 
 #include <stdint.h>
 
+struct op_trace;
 struct workload_geometry;
 
 /* The same case gives the same states. */
 struct crash_case {
 	const struct workload_geometry *geometry;
-	uint64_t seed;	  /* not 0 */
-	int64_t sequence; /* of op-sequences.h; -1: random operations */
+	uint64_t seed; /* not 0 */
+	/* NULL, or what is done; not longer than CRASH_STEPS_MAX. */
+	const struct op_trace *trace;
+	int64_t sequence; /* else: of op-sequences.h; -1: random operations */
 	unsigned steps;	  /* so many, if random; up to CRASH_STEPS_MAX */
+	unsigned sparse;  /* one state of so many is judged; 0: all */
 };
 
 #define CRASH_STEPS_MAX 5000

@@ -53,7 +53,9 @@ static void judge(struct epoch *e)
 		       undo_disk_hash(&e->disks[f]);
 		e->states[f] = e->disks[f].now;
 	}
-	if (state_set_add(&e->judged, hash))
+	if (!state_set_add(&e->judged, hash))
+		return;
+	if (e->crash->sparse <= 1 || dice(e) % e->crash->sparse == 0)
 		e->crash->judge(e->crash->opaque, e->states);
 }
 

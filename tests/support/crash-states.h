@@ -30,6 +30,7 @@ struct crash_states {
 	const struct flat_disk *start; /* each file before the first entry */
 	unsigned file_count;	       /* in `start`; 0 is one, too */
 	uint64_t *random;	       /* of workload_random() */
+	unsigned sparse; /* one state of so many is judged; 0: all */
 	/*
 	 * The states that follow may have all entries before this one. Called
 	 * in the order of the log, and for its end; may be NULL.
