@@ -277,14 +277,16 @@ fuzz: ## fuzz for SECONDS (300) a target; TARGET=name picks one
 	$(install-test-deps)
 	$(subst T='$(T)',T='$(FUZZ_T)',$(RUN_TESTS)) --long fuzz
 
-# The seed is printed; given again, it judges the same states.
+# The seed is printed; with it and the same STATES it judges the same states.
+# JOBS=n: so many processes, as many as there are processors otherwise.
 STATES ?= 1000000
 SEED   ?= $(shell date +%s)
 
-crash: ## judge STATES (1000000) or more crash states of qcow2; SEED=n replays
+crash: ## judge STATES (1000000) or more crash states of qcow2; SEED=n, JOBS=n
 	$(install-test-deps)
 	@$(MAKE) $(OUT)/tests/crash/crash_qcow2
-	@$(OUT)/tests/crash/crash_qcow2 --states $(STATES) --seed $(SEED)
+	@$(OUT)/tests/crash/crash_qcow2 --states $(STATES) --seed $(SEED) \
+		$(if $(JOBS),--jobs $(JOBS))
 
 crash-long: ## the crash and fault tests in their long form
 	$(install-test-deps)

@@ -178,23 +178,29 @@ suite_unit() {
 suite_crash() {
 	find_tests tests/crash/*.c
 	program_suite tests/crash "${short[@]}"
-	if [ -z "$variant" ] && wanted tests/crash/crash_qcow2.c; then
-		crash_mass
+	[ -z "$variant" ] || return 0
+	crash_mass crash_qcow2 --states 200000
+	crash_mass crash_layers --seeds 2
+	crash_mass crash_traces --sparse 30
+	if wanted tests/crash/crash_qcow2.c; then
 		crash_breaks
 	fi
 }
 
 # The mass of the states is judged without sanitizers, which take most of the
 # time; what they find, they find in few states as well.
+# crash_mass PROGRAM ARGUMENT...
 crash_mass() {
-	local name=tests/crash/crash_qcow2
+	local name=tests/crash/$1
+	wanted "$name.c" || return 0
+	shift
 	if ! build release "$BUILD/$name" >"$logs/build.log" 2>&1; then
 		cat "$logs/build.log"
 		count_fail "$name-release" "does not build"
 		return
 	fi
 	step "$name-release" "$step_seconds" \
-		"$(realpath "$BUILD/$name")" --states 200000
+		"$(realpath "$BUILD/$name")" "$@"
 }
 
 # A build that can break the rules of durability, one at a time (breaks.h): the

@@ -8,7 +8,9 @@
  *
  * Work goes in rounds: one for each geometry, with a seed of its own, and in
  * each a share of the sequences. At least --states are judged, and at least one
- * round; the same seed judges the same states, whatever the number of jobs.
+ * round, which has fewer steps and sequences where few states are wanted. The
+ * same --states, --steps and seed judge the same states, whatever the number of
+ * jobs.
  * With a geometry one case is shown again. --break is there in VARIANT=broken
  * only: the driver then breaks rule WN (formats/qcow2/breaks.h), and this has
  * to be found.
@@ -24,6 +26,10 @@
 #include "tests/support/crash-geometries.h"
 #include "tests/support/crash-jobs.h"
 #include "tests/support/op-sequences.h"
+
+#define STEPS	     300
+#define STEPS_MIN    10
+#define ROUND_STATES 240000 /* with so many steps, roughly */
 
 struct plan {
 	uint64_t seed, states;
@@ -48,11 +54,11 @@ static void run_share(struct crash_worker *w, struct crash_case c,
 static unsigned steps_of(const struct plan *plan, uint64_t round,
 			 unsigned price)
 {
-	static const unsigned steps[] = {300, 1000, 300, CRASH_STEPS_MAX};
+	static const unsigned steps[] = {STEPS, 1000, STEPS, CRASH_STEPS_MAX};
 	unsigned all = plan->steps ? plan->steps : steps[round % 4];
 
 	/* The log of a large image would not fit. */
-	return price > 1 ? (unsigned)min_u64(all, 300) / price : all;
+	return price > 1 ? (unsigned)min_u64(all, STEPS) / price : all;
 }
 
 static void run_unit(const struct plan *plan, uint64_t unit,
@@ -70,6 +76,17 @@ static void run_unit(const struct plan *plan, uint64_t unit,
 
 	crash_worker_run(w, &c);
 	run_share(w, c, plan->sparse * geometry.price, g + c.seed);
+}
+
+/* A round that is no larger than what is asked for. */
+static void fit_round(struct plan *plan)
+{
+	uint64_t part = ROUND_STATES / max_u64(plan->states, 1);
+
+	if (part <= 1 || plan->steps)
+		return;
+	plan->steps = (unsigned)max_u64(STEPS / part, STEPS_MIN);
+	plan->sparse *= (unsigned)part;
 }
 
 /* Every so many-th unit: a geometry in a round. */
@@ -94,7 +111,7 @@ static struct crash_totals work_one(const struct plan *plan)
 		.geometry = crash_geometry_named(plan->geometry),
 		.seed = plan->seed,
 		.sequence = plan->sequence,
-		.steps = plan->steps ? plan->steps : 300,
+		.steps = plan->steps ? plan->steps : STEPS,
 	};
 
 	if (c.geometry)
@@ -171,6 +188,8 @@ int main(int argc, char **argv)
 	printf("crash_qcow2: seed %" PRIu64 ", %u jobs\n", plan.seed,
 	       plan.jobs);
 	fflush(stdout);
+	if (!plan.geometry)
+		fit_round(&plan);
 	sum = plan.geometry ? work_one(&plan)
 			    : crash_jobs_run(plan.jobs, run_lane, &plan);
 	printf("%" PRIu64 " states, %" PRIu64 " violations\n", sum.states,
