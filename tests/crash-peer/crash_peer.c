@@ -11,8 +11,9 @@
  *	           [--seed N] [--sequences N]
  *
  * A sequence is one image and the commands on it; seeds count up from the first
- * one, and each is run with every geometry. A violation of ours fails, one of
- * the peer's is reported.
+ * one, and each is run with every geometry: with a base, packed writes,
+ *resizing or a snapshot too. A violation of ours fails, one of the peer's is
+ *reported.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -28,60 +29,13 @@
 #include "block/storage/memory.h"
 #include "tests/support/borrowed-storage.h"
 #include "tests/support/crash-states.h"
+#include "tests/support/peer-report.h"
+#include "tests/support/peer-workload.h"
 #include "tests/support/record-log.h"
 #include "tests/support/recorded-program.h"
-#include "tests/support/workload.h"
 
-#define OPS	     100 /* commands of one sequence */
-#define PATH_SIZE    512
-#define TINY_CACHES  "l2-cache-size=4096,refcount-cache-size=4096"
-#define LIKE_DEFAULT "l2-cache-size=1048576"
-
-/* No resize among the commands, so these disks keep their size. */
-static const struct workload_geometry geometries[] = {
-	{.name = "512",
-	 .create = "cluster_size=512",
-	 .open = TINY_CACHES,
-	 .size_bytes = 64 * 1024,
-	 .size_max = 64 * 1024},
-	{.name = "4k",
-	 .create = "cluster_size=4096",
-	 .open = TINY_CACHES,
-	 .size_bytes = 256 * 1024,
-	 .size_max = 256 * 1024},
-	{.name = "64k",
-	 .create = "cluster_size=65536",
-	 .open = LIKE_DEFAULT,
-	 .size_bytes = 1024 * 1024,
-	 .size_max = 1024 * 1024},
-	{.name = "512-v2",
-	 .create = "cluster_size=512,compat=0.10",
-	 .open = TINY_CACHES,
-	 .size_bytes = 64 * 1024,
-	 .size_max = 64 * 1024},
-};
-#define GEOMETRIES (sizeof(geometries) / sizeof(geometries[0]))
-
-/* LOST: nobody was about to overwrite it; UNWRITTEN: somebody was. */
-enum violation { LOST, UNWRITTEN, FOREIGN, CORRUPT, SHUT, VIOLATIONS };
-
-static const char *const violation_names[VIOLATIONS] = {
-	"flushed data lost", "neither old nor new", "another address's data",
-	"metadata corrupt",  "does not open",
-};
-
-/* All that is known of one program's runs; passes through a pipe. */
-struct tally {
-	uint64_t sequences, writes, punches, syncs, states, wrong_states;
-	uint64_t violations[VIOLATIONS]; /* states that show it */
-	uint64_t broken_runs;		 /* that could not be judged */
-};
-
-struct subject {
-	const char *label; /* for messages */
-	const char *path;
-	bool is_ours;
-};
+#define OPS	  100 /* commands of one sequence */
+#define PATH_SIZE 512
 
 struct settings {
 	const char *recorder;
@@ -93,13 +47,14 @@ struct settings {
 
 struct sequence {
 	const struct settings *settings;
-	const struct subject *subject;
-	const struct workload_geometry *geometry;
+	const struct peer_subject *subject;
+	const struct peer_geometry *geometry;
 	uint64_t seed, random;
-	struct tally *tally;
+	struct peer_tally *tally;
 	struct flat_disk start;
 	struct workload_op ops[OPS];
 	char image[PATH_SIZE + 16], log[PATH_SIZE + 16], source[PATH_SIZE + 16];
+	char base[PATH_SIZE + 16];
 
 	/* replay */
 	struct record_log record;
@@ -110,7 +65,7 @@ struct sequence {
 static void report(const struct sequence *q, const char *what, const char *why)
 {
 	fprintf(stderr, "%s: geometry %s seed %" PRIu64 ": %s: %s\n",
-		q->subject->label, q->geometry->name, q->seed, what, why);
+		q->subject->label, q->geometry->image.name, q->seed, what, why);
 }
 
 static void make_start(struct sequence *q)
@@ -118,40 +73,10 @@ static void make_start(struct sequence *q)
 	struct storage *s;
 
 	if (storage_memory_new(&s, "start", 0) < 0 ||
-	    workload_create(s, q->geometry) < 0)
+	    workload_create(s, &q->geometry->image) < 0)
 		abort();
 	flat_disk_read(&q->start, s);
 	storage_close(s);
-}
-
-/* The same ones for every program: they depend on the seed alone. */
-static void make_ops(struct sequence *q)
-{
-	struct disk_oracle oracle;
-	struct storage *s;
-	struct image *img;
-
-	if (storage_memory_from(&s, "start", q->start.data, q->start.size) <
-		    0 ||
-	    workload_open(&img, s, q->geometry, false) < 0)
-		abort();
-	workload_oracle_init(&oracle, q->geometry);
-	for (size_t i = 0; i < OPS; i++) {
-		struct workload_op *op = &q->ops[i];
-
-		do {
-			workload_next(op, &q->random, &oracle, img,
-				      q->geometry);
-		} while (op->kind == WORK_RESIZE);
-		/* What QEMU 7.2 packs late it may lose: another test's. */
-		if (op->kind == WORK_PACKED)
-			op->kind = WORK_WRITE;
-		workload_begun(&oracle, op);
-		if (op->kind == WORK_FLUSH)
-			disk_oracle_flushed(&oracle);
-	}
-	disk_oracle_release(&oracle);
-	image_close(img);
 }
 
 /* ---- recording ---- */
@@ -168,9 +93,12 @@ static int write_file(const char *path, const void *data, size_t len)
 
 static int write_source(const struct sequence *q, const struct workload_op *op)
 {
-	uint8_t *buf = malloc(op->len);
+	uint8_t *buf;
 	int ret;
 
+	if (op->kind != WORK_WRITE && op->kind != WORK_PACKED)
+		return 0;
+	buf = malloc(op->len);
 	if (!buf)
 		abort();
 	disk_oracle_fill(buf, op->len, op->guest_off, op->tag);
@@ -179,36 +107,21 @@ static int write_source(const struct sequence *q, const struct workload_op *op)
 	return ret;
 }
 
-/* Also what the command needs. */
-static int make_command(const struct sequence *q, const struct workload_op *op,
-			char *line, size_t size)
+/* The image and what it is on. */
+static int write_files(const struct sequence *q)
 {
-	const char *words = "";
+	const struct workload_geometry *g = &q->geometry->image;
+	uint8_t *base;
+	int ret;
 
-	switch (op->kind) {
-	case WORK_FLUSH:
-		snprintf(line, size, "flush");
+	if (write_file(q->image, q->start.data, q->start.size) < 0)
+		return -1;
+	if (!g->base_bytes)
 		return 0;
-	case WORK_WRITE:
-		snprintf(line, size, "write -q -s %s %" PRIu64 " %" PRIu64,
-			 q->source, op->guest_off, op->len);
-		return write_source(q, op);
-	case WORK_ZERO:
-		words = "write -q -z";
-		break;
-	case WORK_UNMAP:
-		words = "write -q -z -u";
-		break;
-	case WORK_DISCARD:
-		words = "discard -q";
-		break;
-	case WORK_PACKED:
-	case WORK_RESIZE:
-		abort();
-	}
-	snprintf(line, size, "%s %" PRIu64 " %" PRIu64, words, op->guest_off,
-		 op->len);
-	return 0;
+	base = workload_base_data(g);
+	ret = write_file(q->base, base, g->base_bytes);
+	free(base);
+	return ret;
 }
 
 static int run_program(struct sequence *q, char *why, size_t why_len)
@@ -227,15 +140,16 @@ static int run_program(struct sequence *q, char *why, size_t why_len)
 	int ret;
 
 	snprintf(opts, sizeof(opts), "driver=qcow2,file.filename=%s,%s",
-		 q->image, q->geometry->open);
+		 q->image, q->geometry->image.open);
 	ret = recorded_program_start(&p, &args, why, why_len);
 	for (size_t i = 0; !ret && i < OPS; i++) {
-		if (make_command(q, &q->ops[i], line, sizeof(line)) < 0) {
+		if (write_source(q, &q->ops[i]) < 0) {
 			snprintf(why, why_len, "writing its source: %s",
 				 strerror(errno));
 			ret = -1;
 			break;
 		}
+		peer_command(&q->ops[i], q->source, line, sizeof(line));
 		ret = recorded_program_do(&p, line, i, why, why_len);
 	}
 	if (ret < 0)
@@ -247,28 +161,30 @@ static int run_program(struct sequence *q, char *why, size_t why_len)
 
 /* ---- judging one state ---- */
 
-static void note(struct sequence *q, enum violation kind, const char *why)
+static void note(struct sequence *q, enum peer_violation kind, const char *why)
 {
 	/* The first one of each kind is shown. */
 	if (!q->tally->violations[kind]++)
-		report(q, violation_names[kind], why);
+		report(q, peer_violation_names[kind], why);
 }
 
-static enum violation sector_violation(const struct sequence *q,
-				       const uint8_t *bytes, uint64_t guest_off)
+static enum peer_violation sector_violation(const struct sequence *q,
+					    const uint8_t *bytes,
+					    uint64_t guest_off)
 {
 	if (disk_oracle_origin(bytes, guest_off) == ORACLE_OTHER)
-		return FOREIGN;
+		return PEER_FOREIGN;
 	return q->oracle.sectors[guest_off / ORACLE_SECTOR].count == 1
-		       ? LOST
-		       : UNWRITTEN;
+		       ? PEER_LOST
+		       : PEER_UNWRITTEN;
 }
 
 /* All bad sectors, since one state may show several kinds. */
-static bool judge_sectors(struct sequence *q, const uint8_t *disk)
+static bool judge_sectors(struct sequence *q, const uint8_t *disk,
+			  uint64_t size)
 {
-	uint64_t size = q->geometry->size_bytes, off = 0;
-	char why[300], first[VIOLATIONS][300] = {""};
+	uint64_t off = 0;
+	char why[300], first[PEER_VIOLATIONS][300] = {""};
 	bool good = true;
 	int64_t sector;
 
@@ -276,16 +192,39 @@ static bool judge_sectors(struct sequence *q, const uint8_t *disk)
 							 off, size - off, why,
 							 sizeof(why))) >= 0) {
 		uint64_t at = (uint64_t)sector * ORACLE_SECTOR;
-		enum violation kind = sector_violation(q, disk + at, at);
+		enum peer_violation kind = sector_violation(q, disk + at, at);
 
 		if (!first[kind][0])
 			memcpy(first[kind], why, sizeof(why));
 		off = at + ORACLE_SECTOR;
 		good = false;
 	}
-	for (unsigned kind = 0; kind < VIOLATIONS; kind++) {
+	for (unsigned kind = 0; kind < PEER_VIOLATIONS; kind++) {
 		if (first[kind][0])
 			note(q, kind, first[kind]);
+	}
+	return good;
+}
+
+/* What cannot be read stays zeros, and does not hide the rest. */
+static bool read_clusters(struct sequence *q, struct image *img, uint8_t *disk)
+{
+	bool good = true;
+
+	for (uint64_t off = 0; off < img->size_bytes;
+	     off += img->cluster_size) {
+		uint64_t len =
+			min_u64(img->cluster_size, img->size_bytes - off);
+		int ret = image_read(img, disk + off, len, off);
+		char why[100];
+
+		if (ret == 0)
+			continue;
+		snprintf(why, sizeof(why), "%s at %" PRIu64, strerror(-ret),
+			 off);
+		if (good)
+			note(q, PEER_UNREADABLE, why);
+		good = false;
 	}
 	return good;
 }
@@ -294,27 +233,33 @@ static bool judge_content(struct sequence *q, const struct flat_disk *state)
 {
 	struct image *img;
 	uint8_t *disk;
-	bool good = true;
-	int ret;
+	bool good;
 
-	if (workload_open(&img, storage_borrow(state), q->geometry, false) <
-	    0) {
-		note(q, SHUT, "the driver refuses it");
+	if (workload_open(&img, storage_borrow(state), &q->geometry->image,
+			  false) < 0) {
+		note(q, PEER_SHUT, "the driver refuses it");
 		return false;
 	}
-	disk = malloc(q->geometry->size_bytes);
+	disk = calloc(1, img->size_bytes);
 	if (!disk)
 		abort();
-	ret = image_read(img, disk, q->geometry->size_bytes, 0);
-	if (ret < 0) {
-		note(q, CORRUPT, strerror(-ret));
-		good = false;
-	} else {
-		good = judge_sectors(q, disk);
-	}
+	good = read_clusters(q, img, disk);
+	good = judge_sectors(q, disk, img->size_bytes) && good;
 	free(disk);
 	image_close(img);
 	return good;
+}
+
+static bool judge_snapshot(struct sequence *q, const struct flat_disk *state)
+{
+	char why[300] = "";
+
+	if (!q->geometry->image.snapshot ||
+	    workload_judge_snapshot(storage_borrow(state), &q->geometry->image,
+				    why, sizeof(why)) == 0)
+		return true;
+	note(q, PEER_SNAPSHOT, why);
+	return false;
 }
 
 static void judge(void *opaque, const struct flat_disk *state)
@@ -324,8 +269,9 @@ static void judge(void *opaque, const struct flat_disk *state)
 	bool good = judge_content(q, state);
 
 	q->tally->states++;
+	good = judge_snapshot(q, state) && good;
 	if (workload_check(storage_borrow(state), NULL, why, sizeof(why)) < 0) {
-		note(q, CORRUPT, why);
+		note(q, PEER_CORRUPT, why);
 		good = false;
 	}
 	if (!good)
@@ -380,19 +326,49 @@ static void replay(struct sequence *q)
 	};
 
 	count_changes(q);
-	workload_oracle_init(&q->oracle, q->geometry);
+	workload_oracle_init(&q->oracle, &q->geometry->image);
 	crash_states_run(&crash);
 	disk_oracle_release(&q->oracle);
 }
 
+static void name_files(struct sequence *q)
+{
+	const char *folder = q->settings->folder;
+
+	snprintf(q->image, sizeof(q->image), "%s/disk.qcow2", folder);
+	snprintf(q->base, sizeof(q->base), "%s/base", folder);
+	snprintf(q->log, sizeof(q->log), "%s/log", folder);
+	snprintf(q->source, sizeof(q->source), "%s/source", folder);
+}
+
+static void remove_files(const struct sequence *q)
+{
+	unlink(q->image);
+	unlink(q->base);
+	unlink(q->log);
+	unlink(q->source);
+}
+
+static int record(struct sequence *q, char *why, size_t why_len)
+{
+	if (write_files(q) < 0) {
+		snprintf(why, why_len, "writing the image: %s",
+			 strerror(errno));
+		return -1;
+	}
+	if (run_program(q, why, why_len) < 0)
+		return -1;
+	return record_log_read(&q->record, q->log, &q->start, q->image, why,
+			       why_len);
+}
+
 static void run_sequence(const struct settings *settings,
-			 const struct subject *subject,
-			 const struct workload_geometry *geometry,
-			 uint64_t seed, struct tally *tally)
+			 const struct peer_subject *subject,
+			 const struct peer_geometry *geometry, uint64_t seed,
+			 struct peer_tally *tally)
 {
 	struct sequence *q = calloc(1, sizeof(*q));
 	char why[300] = "";
-	int ret;
 
 	if (!q)
 		abort();
@@ -402,21 +378,10 @@ static void run_sequence(const struct settings *settings,
 			       .seed = seed,
 			       .random = seed,
 			       .tally = tally};
-	snprintf(q->image, sizeof(q->image), "%s/disk.qcow2", settings->folder);
-	snprintf(q->log, sizeof(q->log), "%s/log", settings->folder);
-	snprintf(q->source, sizeof(q->source), "%s/source", settings->folder);
+	name_files(q);
 	make_start(q);
-	make_ops(q);
-	ret = write_file(q->image, q->start.data, q->start.size);
-	if (ret < 0)
-		snprintf(why, sizeof(why), "writing the image: %s",
-			 strerror(errno));
-	else
-		ret = run_program(q, why, sizeof(why));
-	if (!ret)
-		ret = record_log_read(&q->record, q->log, &q->start, q->image,
-				      why, sizeof(why));
-	if (!ret) {
+	peer_ops_make(q->ops, OPS, q->geometry, &q->start, &q->random);
+	if (record(q, why, sizeof(why)) == 0) {
 		tally->sequences++;
 		replay(q);
 	} else {
@@ -425,34 +390,33 @@ static void run_sequence(const struct settings *settings,
 	}
 	record_log_release(&q->record);
 	flat_disk_release(&q->start);
-	unlink(q->image);
-	unlink(q->log);
-	unlink(q->source);
+	remove_files(q);
 	free(q);
 }
 
 /* ---- both programs, each in a process of its own ---- */
 
 static void run_subject(const struct settings *common,
-			const struct subject *subject, int out)
+			const struct peer_subject *subject, int out)
 {
 	const char *tmp = getenv("TMPDIR");
 	struct settings own = *common;
-	struct tally tally = {0};
+	struct peer_tally tally = {0};
 
 	snprintf(own.folder, sizeof(own.folder), "%s/platter-crash-XXXXXX",
 		 tmp ? tmp : "/tmp");
 	if (!mkdtemp(own.folder))
 		abort();
 	for (uint64_t i = 0; i < own.sequences; i++)
-		run_sequence(&own, subject, &geometries[i % GEOMETRIES],
-			     own.seed + i / GEOMETRIES, &tally);
+		run_sequence(&own, subject,
+			     &peer_geometries[i % peer_geometry_count],
+			     own.seed + i / peer_geometry_count, &tally);
 	rmdir(own.folder);
 	_exit(write(out, &tally, sizeof(tally)) == sizeof(tally) ? 0 : 1);
 }
 
 static pid_t start_subject(const struct settings *settings,
-			   const struct subject *subject, int *from)
+			   const struct peer_subject *subject, int *from)
 {
 	int ends[2];
 	pid_t pid;
@@ -472,7 +436,7 @@ static pid_t start_subject(const struct settings *settings,
 }
 
 /* False if it died before it could tell. */
-static bool finish_subject(pid_t pid, int from, struct tally *tally)
+static bool finish_subject(pid_t pid, int from, struct peer_tally *tally)
 {
 	bool told = read(from, tally, sizeof(*tally)) == sizeof(*tally);
 	int status;
@@ -481,72 +445,22 @@ static bool finish_subject(pid_t pid, int from, struct tally *tally)
 	return waitpid(pid, &status, 0) == pid && status == 0 && told;
 }
 
-/* ---- the report ---- */
-
-static void print_version(const struct subject *subject, char *out, size_t size)
-{
-	char command[PATH_SIZE + 32], line[128] = "";
-	FILE *from;
-	size_t at;
-
-	snprintf(command, sizeof(command), "'%s' --version", subject->path);
-	from = popen(command, "re");
-	if (!from || !fgets(line, sizeof(line), from))
-		snprintf(line, sizeof(line), "unknown");
-	if (from)
-		pclose(from);
-	at = strcspn(line, "0123456789");
-	snprintf(out, size, "%s %.*s", subject->label,
-		 (int)strspn(line + at, "0123456789."), line + at);
-}
-
-static void print_row(const char *what, uint64_t ours, uint64_t peers)
-{
-	printf("%-24s %20" PRIu64 " %20" PRIu64 "\n", what, ours, peers);
-}
-
-static void print_table(const char *const versions[2], const struct tally t[2])
-{
-	printf("%-24s %20s %20s\n", "", versions[0], versions[1]);
-	print_row("sequences", t[0].sequences, t[1].sequences);
-	print_row("writes recorded", t[0].writes, t[1].writes);
-	print_row("holes recorded", t[0].punches, t[1].punches);
-	print_row("syncs recorded", t[0].syncs, t[1].syncs);
-	print_row("crash states", t[0].states, t[1].states);
-	print_row("states with a violation", t[0].wrong_states,
-		  t[1].wrong_states);
-	for (unsigned i = 0; i < VIOLATIONS; i++)
-		print_row(violation_names[i], t[0].violations[i],
-			  t[1].violations[i]);
-}
-
-/* A run that proves nothing must not pass for a good one. */
-static bool is_proof(const struct tally *t)
-{
-	return !t->broken_runs && t->sequences && t->states && t->writes &&
-	       t->syncs;
-}
-
 static int conclude(const struct settings *settings,
-		    const struct subject subjects[2], const struct tally t[2])
+		    const struct peer_subject subjects[2],
+		    const struct peer_tally t[2])
 {
-	char names[2][64];
-	const char *const versions[2] = {names[0], names[1]};
-
-	for (unsigned i = 0; i < 2; i++)
-		print_version(&subjects[i], names[i], sizeof(names[i]));
 	printf("%" PRIu64 " sequences of %d commands from seed %" PRIu64 "\n",
 	       settings->sequences, OPS, settings->seed);
-	print_table(versions, t);
-	for (int i = 1; i >= 0; i--)
-		printf("%s: %" PRIu64 " crash states, %" PRIu64
-		       " with a violation\n",
-		       versions[i], t[i].states, t[i].wrong_states);
-	return is_proof(&t[0]) && is_proof(&t[1]) && !t[0].wrong_states ? 0 : 1;
+	peer_report(subjects, t);
+	return peer_tally_proves(&t[0]) && peer_tally_proves(&t[1]) &&
+			       !t[0].wrong_states
+		       ? 0
+		       : 1;
 }
 
-static bool take_argument(struct settings *settings, struct subject subjects[2],
-			  const char *name, const char *value)
+static bool take_argument(struct settings *settings,
+			  struct peer_subject subjects[2], const char *name,
+			  const char *value)
 {
 	if (!strcmp(name, "--platter"))
 		subjects[0].path = value;
@@ -565,17 +479,17 @@ static bool take_argument(struct settings *settings, struct subject subjects[2],
 
 int main(int argc, char **argv)
 {
-	struct subject subjects[2] = {{"platter", NULL, true},
-				      {"qemu-io", "qemu-io", false}};
+	struct peer_subject subjects[2] = {{"platter", NULL, true},
+					   {"qemu-io", "qemu-io", false}};
 	struct settings settings = {.seed = 1, .sequences = 400};
-	struct tally tallies[2] = {{0}};
+	struct peer_tally tallies[2] = {{0}};
 	pid_t pids[2];
 	int from[2];
 	bool told = true;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--short")) {
-			settings.sequences = 16;
+			settings.sequences = 2 * peer_geometry_count;
 		} else if (i + 1 == argc ||
 			   !take_argument(&settings, subjects, argv[i],
 					  argv[i + 1])) {

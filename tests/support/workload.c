@@ -221,16 +221,24 @@ int workload_create(struct storage *storage,
 	return ret;
 }
 
-static void add_base(struct image *img, uint64_t base_bytes)
+uint8_t *workload_base_data(const struct workload_geometry *geometry)
 {
-	uint8_t *buf = malloc(base_bytes);
-	struct storage *s;
-	struct image *base;
+	uint8_t *buf = malloc(geometry->base_bytes);
 
 	if (!buf)
 		abort();
-	disk_oracle_fill(buf, base_bytes, 0, TAG_BASE);
-	if (storage_memory_from(&s, "base", buf, base_bytes) < 0 ||
+	disk_oracle_fill(buf, geometry->base_bytes, 0, TAG_BASE);
+	return buf;
+}
+
+static void add_base(struct image *img,
+		     const struct workload_geometry *geometry)
+{
+	uint8_t *buf = workload_base_data(geometry);
+	struct storage *s;
+	struct image *base;
+
+	if (storage_memory_from(&s, "base", buf, geometry->base_bytes) < 0 ||
 	    image_open_storage(&base, s, &raw_driver, NULL, 0, NULL) < 0)
 		abort();
 	free(buf);
@@ -250,7 +258,7 @@ int workload_open(struct image **out, struct storage *storage,
 				 writable ? IMAGE_WRITE : 0, &err);
 	options_release(&opts);
 	if (!ret && geometry->base_bytes)
-		add_base(*out, geometry->base_bytes);
+		add_base(*out, geometry);
 	return ret;
 }
 

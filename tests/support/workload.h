@@ -53,7 +53,9 @@ void workload_oracle_init(struct disk_oracle *oracle,
 /* Formats the empty storage; negative errno. */
 int workload_create(struct storage *storage,
 		    const struct workload_geometry *geometry);
-/* Takes over the storage. */
+/* The contents of the backing file, base_bytes; from malloc(). */
+uint8_t *workload_base_data(const struct workload_geometry *geometry);
+/* Takes over the storage. The backing file, if any, is one in memory. */
 int workload_open(struct image **out, struct storage *storage,
 		  const struct workload_geometry *geometry, bool writable);
 
