@@ -6,9 +6,10 @@
 
 A Linux kernel that runs as a process makes a file system, fills it, deletes and
 syncs; its dm-log-writes target tells what was written and when it was flushed.
-The kernel is Debian's package user-mode-linux, installed in ROOT (/); the files
-of the host are its root, to read only. The result is a trace NAME.trace beside
-this script:
+The kernel is Debian's package user-mode-linux, installed or unpacked in ROOT
+(/); the files of the host are its root, to read only, and have e2fsprogs,
+xfsprogs, btrfs-progs, dmsetup and sqlite3. The result is a trace NAME.trace
+beside this script:
 
     disk 4096      sectors of 512 bytes
     w 64 8         written: first sector, count
