@@ -29,6 +29,7 @@
 
 #define STEPS	     300
 #define STEPS_MIN    10
+#define STEP_STATES  25	    /* of a step, and not less */
 #define ROUND_STATES 240000 /* with so many steps, roughly */
 
 struct plan {
@@ -51,17 +52,21 @@ static void run_share(struct crash_worker *w, struct crash_case c,
 	}
 }
 
+/* `left`: how many states the lane still needs. */
 static unsigned steps_of(const struct plan *plan, uint64_t round,
-			 unsigned price)
+			 unsigned price, uint64_t left)
 {
 	static const unsigned steps[] = {STEPS, 1000, STEPS, CRASH_STEPS_MAX};
+	uint64_t enough = max_u64(left / STEP_STATES, STEPS);
 	unsigned all = plan->steps ? plan->steps : steps[round % 4];
 
 	/* The log of a large image would not fit. */
-	return price > 1 ? (unsigned)min_u64(all, STEPS) / price : all;
+	if (price > 1)
+		return (unsigned)min_u64(all, STEPS) / price;
+	return plan->steps ? all : (unsigned)min_u64(all, enough);
 }
 
-static void run_unit(const struct plan *plan, uint64_t unit,
+static void run_unit(const struct plan *plan, uint64_t unit, uint64_t left,
 		     struct crash_worker *w)
 {
 	unsigned g = (unsigned)(unit % crash_geometry_count());
@@ -71,7 +76,7 @@ static void run_unit(const struct plan *plan, uint64_t unit,
 		.geometry = geometry.image,
 		.seed = plan->seed + round,
 		.sequence = -1,
-		.steps = steps_of(plan, round, geometry.price),
+		.steps = steps_of(plan, round, geometry.price, left),
 	};
 
 	crash_worker_run(w, &c);
@@ -95,12 +100,12 @@ static void run_lane(const void *opaque, unsigned lane, struct crash_worker *w)
 	const struct plan *plan = opaque;
 	uint64_t quota = plan->states * (lane + 1) / CRASH_LANES -
 			 plan->states * lane / CRASH_LANES;
-	uint64_t start = w->totals.states;
+	uint64_t end = w->totals.states + quota;
 
 	for (uint64_t unit = lane;
-	     unit < crash_geometry_count() || w->totals.states - start < quota;
+	     unit < crash_geometry_count() || w->totals.states < end;
 	     unit += CRASH_LANES)
-		run_unit(plan, unit, w);
+		run_unit(plan, unit, end - min_u64(end, w->totals.states), w);
 }
 
 /* One case, in this process, where a debugger finds it. */
