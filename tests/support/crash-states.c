@@ -44,19 +44,24 @@ static uint64_t dice(const struct epoch *e)
 
 /* ---- one state ---- */
 
+static void judge_now(struct epoch *e)
+{
+	for (unsigned f = 0; f < e->file_count; f++)
+		e->states[f] = e->disks[f].now;
+	e->crash->judge(e->crash->opaque, e->states);
+}
+
 static void judge(struct epoch *e)
 {
 	uint64_t hash = 0;
 
-	for (unsigned f = 0; f < e->file_count; f++) {
+	for (unsigned f = 0; f < e->file_count; f++)
 		hash = hash * 0x9e3779b97f4a7c15ull +
 		       undo_disk_hash(&e->disks[f]);
-		e->states[f] = e->disks[f].now;
-	}
 	if (!state_set_add(&e->judged, hash))
 		return;
 	if (e->crash->sparse <= 1 || dice(e) % e->crash->sparse == 0)
-		e->crash->judge(e->crash->opaque, e->states);
+		judge_now(e);
 }
 
 static void apply(struct epoch *e, size_t i)
@@ -460,11 +465,11 @@ static void last_states(struct epoch *e)
 {
 	if (e->count)
 		epoch_states(e);
-	state_set_clear(&e->judged);
 	if (e->crash->reach)
 		e->crash->reach(e->crash->opaque, e->crash->log->count);
 	set_masks(e, WHOLE);
-	masked_state(e);
+	make_state(e);
+	judge_now(e);
 }
 
 void crash_states_run(const struct crash_states *crash)

@@ -30,7 +30,8 @@ struct crash_states {
 	const struct flat_disk *start; /* each file before the first entry */
 	unsigned file_count;	       /* in `start`; 0 is one, too */
 	uint64_t *random;	       /* of workload_random() */
-	unsigned sparse; /* one state of so many is judged; 0: all */
+	/* One state of so many is judged, and the last; 0: all. */
+	unsigned sparse;
 	/*
 	 * The states that follow may have all entries before this one. Called
 	 * in the order of the log, and for its end; may be NULL.

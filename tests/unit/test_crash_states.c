@@ -28,6 +28,7 @@ struct states {
 	struct storage_log log;
 	unsigned file_count;
 	uint64_t random;
+	unsigned sparse;
 
 	char texts[STATES_MAX][TEXT_SIZE];
 	size_t reached[STATES_MAX]; /* how far the log had come */
@@ -103,6 +104,7 @@ static void run(struct states *s)
 		.start = s->start,
 		.file_count = s->file_count,
 		.random = &s->random,
+		.sparse = s->sparse,
 		.reach = reach,
 		.judge = judge,
 		.opaque = s,
@@ -403,6 +405,25 @@ static void test_no_state_is_judged_twice(void **state)
 	states_free(s);
 }
 
+static void test_a_share_of_the_states_is_judged(void **state)
+{
+	struct states *all = states_new(1, 24), *some = states_new(1, 24);
+
+	(void)state;
+	some->sparse = 5;
+	for (unsigned i = 0; i < 20; i++) {
+		add_write(all, 0, i, 1, (char)('A' + i));
+		add_write(some, 0, i, 1, (char)('A' + i));
+	}
+	run(all);
+	run(some);
+	assert_in_range(some->count, all->count / 8, all->count / 3);
+	assert_string_equal(some->texts[some->count - 1],
+			    "ABCDEFGHIJKLMNOPQRST....");
+	states_free(all);
+	states_free(some);
+}
+
 /* ---- the disk that is taken back ---- */
 
 static struct log_entry random_change(uint64_t *random, const uint8_t *bytes)
@@ -493,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_many_changes_of_files_are_combined),
 		cmocka_unit_test(test_the_same_numbers_give_the_same_states),
 		cmocka_unit_test(test_no_state_is_judged_twice),
+		cmocka_unit_test(test_a_share_of_the_states_is_judged),
 		cmocka_unit_test(test_a_disk_is_taken_back_and_kept),
 	};
 
