@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What an address has to be, its name, and its form as options. */
+#include "block/storage/nbd-address.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "block/error.h"
+#include "block/options.h"
+
+#define DEFAULT_PORT "10809"
+
+/* ---- the name ---- */
+
+static bool is_plain(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       (c >= '0' && c <= '9') || (c && strchr("-._~/:@+,", c));
+}
+
+static void put_encoded(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		if (is_plain(*text))
+			fputc(*text, out);
+		else
+			fprintf(out, "%%%02X", (unsigned char)*text);
+	}
+}
+
+static void put_host(FILE *out, const char *host)
+{
+	bool v6 = strchr(host, ':');
+
+	fprintf(out, v6 ? "[%s]" : "%s", host);
+}
+
+/* One spelling for all forms, so that names can be compared. */
+static char *make_name(const struct nbd_address *address)
+{
+	const char *tls = address->tls ? "s" : "";
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	bool bad;
+
+	if (!out)
+		return NULL;
+	if (address->socket) {
+		fprintf(out, "nbd%s+unix:///", tls);
+		put_encoded(out, address->export_name);
+		fputs("?socket=", out);
+		put_encoded(out, address->socket);
+	} else {
+		fprintf(out, "nbd%s://", tls);
+		put_host(out, address->host);
+		fprintf(out, ":%s/", address->port);
+		put_encoded(out, address->export_name);
+	}
+	bad = ferror(out);
+	if (fclose(out) || bad) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+/* ---- checks ---- */
+
+static int check_port(const char *port, struct error *err)
+{
+	char *end;
+	unsigned long number = strtoul(port, &end, 10);
+
+	if (*port >= '0' && *port <= '9' && !*end && number > 0 &&
+	    number <= 65535)
+		return 0;
+	return error_set(err, EINVAL,
+			 "'%s' is no port of an NBD server, these go from 1 to "
+			 "65535",
+			 port);
+}
+
+static int check_socket(const char *path, struct error *err)
+{
+	const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if (!*path)
+		return error_set(err, EINVAL,
+				 "The path of the NBD server's socket is "
+				 "empty");
+	if (strlen(path) > max)
+		return error_set(err, EINVAL,
+				 "The path of the NBD server's socket has %zu "
+				 "bytes, at most %zu are possible",
+				 strlen(path), max);
+	return 0;
+}
+
+static int check_server(struct nbd_address *address, struct error *err)
+{
+	if (address->socket && (address->host || address->port))
+		return error_set(err, EINVAL,
+				 "An NBD server has a socket path, or a host "
+				 "and a port, not both");
+	if (address->socket)
+		return check_socket(address->socket, err);
+	if (!address->host || !*address->host)
+		return error_set(err, EINVAL,
+				 "The host of the NBD server is missing");
+	if (!address->port)
+		address->port = strdup(DEFAULT_PORT);
+	if (!address->port)
+		return error_set_errno(err, ENOMEM, "reading an NBD address");
+	return check_port(address->port, err);
+}
+
+static int check_tls(const struct nbd_address *address, struct error *err)
+{
+	if (address->tls ||
+	    (!address->tls_certificates && !address->tls_psk_file &&
+	     !address->tls_username && !address->tls_trust_any))
+		return 0;
+	return error_set(err, EINVAL,
+			 "Credentials are given for an NBD server, but no TLS "
+			 "is asked for: that takes nbds:// or nbds+unix://");
+}
+
+int nbd_address_finish(struct nbd_address *address, struct error *err)
+{
+	int ret = check_server(address, err);
+
+	if (!ret)
+		ret = check_tls(address, err);
+	if (ret)
+		return ret;
+	if (!address->export_name)
+		address->export_name = strdup("");
+	if (address->export_name && strlen(address->export_name) > NBD_NAME_MAX)
+		return error_set(err, EINVAL,
+				 "The name of the NBD export has %zu bytes, at "
+				 "most %d are possible",
+				 strlen(address->export_name), NBD_NAME_MAX);
+	if (address->export_name)
+		address->name = make_name(address);
+	return address->name
+		       ? 0
+		       : error_set_errno(err, ENOMEM, "reading an NBD address");
+}
+
+/* ---- options ---- */
+
+static int take(struct options *opts, const char *name, char **out,
+		struct error *err)
+{
+	const char *text = options_get(opts, name);
+
+	if (!text)
+		return 0;
+	free(*out);
+	*out = strdup(text);
+	if (!*out)
+		return error_set_errno(err, ENOMEM, "reading an NBD address");
+	options_remove(opts, name);
+	return 0;
+}
+
+static int take_bool(struct options *opts, const char *name, bool *out,
+		     struct error *err)
+{
+	const char *text = options_get(opts, name);
+
+	if (!text)
+		return 0;
+	*out = !strcmp(text, "on");
+	if (!*out && strcmp(text, "off"))
+		return error_set(err, EINVAL,
+				 "'%s' has to be on or off, not '%s'", name,
+				 text);
+	options_remove(opts, name);
+	return 0;
+}
+
+static int check_type(const char *type, const struct nbd_address *address,
+		      struct error *err)
+{
+	if (!type || (!strcmp(type, "unix") && !address->host) ||
+	    (!strcmp(type, "inet") && !address->socket))
+		return 0;
+	if (!strcmp(type, "unix") || !strcmp(type, "inet"))
+		return error_set(err, EINVAL,
+				 "The options of the NBD server do not belong "
+				 "to the server type '%s'",
+				 type);
+	return error_set(err, ENOTSUP,
+			 "The server type '%s' is not supported, only 'unix' "
+			 "and 'inet' are",
+			 type);
+}
+
+/* Several names: QEMU had the shorter ones first. */
+static int take_all(struct nbd_address *out, struct options *opts,
+		    struct error *err)
+{
+	const struct {
+		const char *name;
+		char **to;
+	} texts[] = {
+		{"path", &out->socket},
+		{"server.path", &out->socket},
+		{"host", &out->host},
+		{"server.host", &out->host},
+		{"port", &out->port},
+		{"server.port", &out->port},
+		{"export", &out->export_name},
+		{"tls-certificates", &out->tls_certificates},
+		{"tls-psk-file", &out->tls_psk_file},
+		{"tls-username", &out->tls_username},
+	};
+	bool verify = true;
+	int ret;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		ret = take(opts, texts[i].name, texts[i].to, err);
+		if (ret)
+			return ret;
+	}
+	ret = take_bool(opts, "tls", &out->tls, err);
+	if (!ret)
+		ret = take_bool(opts, "tls-verify-peer", &verify, err);
+	out->tls_trust_any = !verify;
+	return ret;
+}
+
+int nbd_address_take(struct nbd_address *out, struct options *opts,
+		     struct error *err)
+{
+	char *type = NULL;
+	int ret;
+
+	*out = (struct nbd_address){0};
+	ret = take(opts, "server.type", &type, err);
+	if (!ret)
+		ret = take_all(out, opts, err);
+	if (!ret)
+		ret = check_type(type, out, err);
+	if (!ret)
+		ret = nbd_address_finish(out, err);
+	free(type);
+	if (ret)
+		nbd_address_release(out);
+	return ret;
+}
+
+/* ---- life ---- */
+
+static bool copy_text(char **out, const char *from)
+{
+	*out = from ? strdup(from) : NULL;
+	return *out || !from;
+}
+
+int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from)
+{
+	*out = (struct nbd_address){
+		.tls = from->tls,
+		.tls_trust_any = from->tls_trust_any,
+	};
+	if (copy_text(&out->name, from->name) &&
+	    copy_text(&out->socket, from->socket) &&
+	    copy_text(&out->host, from->host) &&
+	    copy_text(&out->port, from->port) &&
+	    copy_text(&out->export_name, from->export_name) &&
+	    copy_text(&out->tls_certificates, from->tls_certificates) &&
+	    copy_text(&out->tls_psk_file, from->tls_psk_file) &&
+	    copy_text(&out->tls_username, from->tls_username))
+		return 0;
+	nbd_address_release(out);
+	return -ENOMEM;
+}
+
+void nbd_address_release(struct nbd_address *address)
+{
+	free(address->name);
+	free(address->socket);
+	free(address->host);
+	free(address->port);
+	free(address->export_name);
+	free(address->tls_certificates);
+	free(address->tls_psk_file);
+	free(address->tls_username);
+	*address = (struct nbd_address){0};
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Where an export of an NBD server is, and the forms in which users name it
+ * (spec: nbd 14). No I/O here.
+ *
+ *	nbd://HOST[:PORT]/EXPORT		nbds://, with TLS
+ *	nbd+unix:///EXPORT?socket=PATH		nbds+unix://, with TLS
+ *	nbd:HOST:PORT[:exportname=EXPORT]	QEMU's older forms
+ *	nbd:unix:PATH[:exportname=EXPORT]
+ *	server.type=unix,server.path=PATH,export=EXPORT
+ *	server.type=inet,server.host=HOST,server.port=PORT,export=EXPORT
+ *
+ * TLS takes more from the query of a URI, or from options of the same names:
+ * tls-certificates=DIR, tls-psk-file=FILE, tls-username, tls-verify-peer.
+ */
+#ifndef PLATTER_BLOCK_STORAGE_NBD_ADDRESS_H
+#define PLATTER_BLOCK_STORAGE_NBD_ADDRESS_H
+
+#include <stdbool.h>
+
+struct error;
+struct options;
+
+/* Longest name that the protocol allows. */
+#define NBD_NAME_MAX 4096
+
+struct nbd_address {
+	char *name;   /* as a URI, in one spelling; of the address alone */
+	char *socket; /* of a Unix socket, or NULL and */
+	char *host, *port;
+	char *export_name; /* "" is the default export */
+	bool tls;
+	bool tls_trust_any; /* the peer's certificate is not verified */
+	char *tls_certificates, *tls_psk_file, *tls_username; /* or NULL */
+};
+
+/* True if `text` is of a form above: where a scheme of NBD comes first. */
+bool nbd_address_is(const char *text);
+
+/* `out` is empty after a failure. -EINVAL, -ENOTSUP, -ENOMEM. */
+int nbd_address_parse(struct nbd_address *out, const char *text,
+		      struct error *err);
+
+/* Takes its options out of the list; those that are left are not its own. */
+int nbd_address_take(struct nbd_address *out, struct options *opts,
+		     struct error *err);
+
+int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from);
+
+/* Zeroed is fine. */
+void nbd_address_release(struct nbd_address *address);
+
+/* For those who make one: checks it and gives it its name. */
+int nbd_address_finish(struct nbd_address *address, struct error *err);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Commands on one connection: see nbd-connection.h.
+ *
+ * libnbd holds its own lock while it polls, which would keep all others from
+ * sending; so we poll, without any lock, and tell it what the socket can do.
+ * A thread that has sent something meanwhile wakes the one that polls, if that
+ * does not wait for room in the socket yet and has to.
+ */
+#include "block/storage/nbd-connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* Commands of one call on their way; enough to hide what a round trip takes. */
+#define CALL_PENDING_MAX 16
+
+/* ---- answers ---- */
+
+/*
+ * libnbd calls this for each command, with the errno of the server's error, or
+ * ENOTCONN once the connection is gone.
+ */
+static int command_done(void *opaque, int *error)
+{
+	struct nbd_call *call = opaque;
+
+	assert(call->pending > 0);
+	call->pending--;
+	if (*error && !call->ret)
+		call->ret = *error == ENOTCONN ? -EIO : -*error;
+	if (call->asleep)
+		pthread_cond_signal(&call->woken);
+	return 1; /* libnbd forgets the command */
+}
+
+static void check_alive(struct nbd_connection *conn)
+{
+	if (conn->lib->aio_is_dead(conn->handle) != 0 ||
+	    conn->lib->aio_is_closed(conn->handle) != 0)
+		conn->broken = true;
+}
+
+/* ---- moving bytes ---- */
+
+static void drain_wake(struct nbd_connection *conn)
+{
+	uint64_t count;
+	ssize_t got = read(conn->wake_fd, &count, sizeof(count));
+
+	(void)got; /* nothing there is fine */
+}
+
+static short poll_events(unsigned direction)
+{
+	return (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
+		       (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
+}
+
+/* What the socket can do, as far as the connection wants that by now. */
+static void notify(struct nbd_connection *conn, short revents)
+{
+	unsigned wanted = conn->lib->aio_get_direction(conn->handle);
+	short broken = revents & (POLLERR | POLLHUP | POLLNVAL);
+
+	if ((revents & POLLIN || broken) && wanted & LIBNBD_AIO_DIRECTION_READ)
+		conn->lib->aio_notify_read(conn->handle);
+	else if ((revents & POLLOUT || broken) &&
+		 wanted & LIBNBD_AIO_DIRECTION_WRITE)
+		conn->lib->aio_notify_write(conn->handle);
+	check_alive(conn);
+}
+
+/* Waits for the socket, once, and does what it allows. */
+static void pump_locked(struct nbd_connection *conn)
+{
+	struct pollfd fds[2] = {
+		{.fd = conn->lib->aio_get_fd(conn->handle)},
+		{.fd = conn->wake_fd, .events = POLLIN},
+	};
+	int ready;
+
+	assert(!conn->polling);
+	if (fds[0].fd < 0) {
+		conn->broken = true;
+		return;
+	}
+	conn->polling = true;
+	conn->polled_for = conn->lib->aio_get_direction(conn->handle);
+	fds[0].events = poll_events(conn->polled_for);
+	pthread_mutex_unlock(&conn->mutex);
+	ready = poll(fds, 2, -1);
+	if (ready > 0 && fds[1].revents)
+		drain_wake(conn);
+	pthread_mutex_lock(&conn->mutex);
+	conn->polling = false;
+	if (ready > 0 && fds[0].revents)
+		notify(conn, fds[0].revents);
+}
+
+/* What was sent may have to wait for room that nobody waits for. */
+static void wake_poller_locked(struct nbd_connection *conn)
+{
+	const uint64_t one = 1;
+	unsigned wanted;
+	ssize_t put;
+
+	if (!conn->polling)
+		return;
+	wanted = conn->lib->aio_get_direction(conn->handle);
+	if (wanted == conn->polled_for && !conn->broken)
+		return;
+	conn->polled_for = wanted;
+	put = write(conn->wake_fd, &one, sizeof(one));
+	(void)put; /* full means that it is awake already */
+}
+
+/* ---- waiting ---- */
+
+static void sleep_locked(struct nbd_call *call)
+{
+	struct nbd_connection *conn = call->conn;
+	struct nbd_call **at;
+
+	call->asleep = true;
+	call->next = conn->sleepers;
+	conn->sleepers = call;
+	pthread_cond_wait(&call->woken, &conn->mutex);
+	for (at = &conn->sleepers; *at != call; at = &(*at)->next)
+		;
+	*at = call->next;
+	call->asleep = false;
+}
+
+/* Somebody has to poll as long as anybody waits. */
+static void hand_over_locked(struct nbd_connection *conn)
+{
+	if (!conn->polling && conn->sleepers)
+		pthread_cond_signal(&conn->sleepers->woken);
+}
+
+static void wait_locked(struct nbd_call *call, unsigned pending_max)
+{
+	struct nbd_connection *conn = call->conn;
+
+	while (call->pending > pending_max && !conn->broken) {
+		if (conn->polling)
+			sleep_locked(call);
+		else
+			pump_locked(conn);
+	}
+	if (!conn->broken)
+		return;
+	/* libnbd has answered all commands when it gave the connection up. */
+	assert(call->pending == 0);
+	if (!call->ret)
+		call->ret = -EIO;
+}
+
+void nbd_call_begin(struct nbd_call *call, struct nbd_connection *conn)
+{
+	*call = (struct nbd_call){.conn = conn};
+	pthread_cond_init(&call->woken, NULL);
+	pthread_mutex_lock(&conn->mutex);
+}
+
+int nbd_call_end(struct nbd_call *call)
+{
+	struct nbd_connection *conn = call->conn;
+
+	wait_locked(call, 0);
+	hand_over_locked(conn);
+	pthread_mutex_unlock(&conn->mutex);
+	pthread_cond_destroy(&call->woken);
+	return call->ret;
+}
+
+/* ---- commands ---- */
+
+/* Before a command: counted first, as its answer may come while it is sent. */
+static bool prepare(struct nbd_call *call)
+{
+	wait_locked(call, CALL_PENDING_MAX - 1);
+	if (call->ret)
+		return false;
+	if (call->conn->broken) {
+		call->ret = -EIO;
+		return false;
+	}
+	call->pending++;
+	return true;
+}
+
+/* After it; `cookie` < 0 if it was not sent, and then has no answer. */
+static bool sent(struct nbd_call *call, int64_t cookie)
+{
+	struct nbd_connection *conn = call->conn;
+
+	check_alive(conn);
+	if (cookie < 0) {
+		int code = conn->lib->get_errno();
+
+		/* If sending broke the connection it has an answer as well. */
+		call->pending = conn->broken ? 0 : call->pending - 1;
+		if (!call->ret)
+			call->ret = conn->broken || !code ? -EIO : -code;
+	}
+	wake_poller_locked(conn);
+	return call->ret == 0;
+}
+
+static nbd_completion_callback when_done(struct nbd_call *call)
+{
+	return (nbd_completion_callback){
+		.callback = command_done,
+		.user_data = call,
+	};
+}
+
+bool nbd_call_read(struct nbd_call *call, void *buf, size_t len, uint64_t off)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) &&
+	       sent(call, conn->lib->aio_pread(conn->handle, buf, len, off,
+					       when_done(call), 0));
+}
+
+bool nbd_call_write(struct nbd_call *call, const void *buf, size_t len,
+		    uint64_t off)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) &&
+	       sent(call, conn->lib->aio_pwrite(conn->handle, buf, len, off,
+						when_done(call), 0));
+}
+
+bool nbd_call_zero(struct nbd_call *call, uint64_t len, uint64_t off,
+		   uint32_t flags)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) &&
+	       sent(call, conn->lib->aio_zero(conn->handle, len, off,
+					      when_done(call), flags));
+}
+
+bool nbd_call_trim(struct nbd_call *call, uint64_t len, uint64_t off)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) &&
+	       sent(call, conn->lib->aio_trim(conn->handle, len, off,
+					      when_done(call), 0));
+}
+
+bool nbd_call_flush(struct nbd_call *call)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) &&
+	       sent(call,
+		    conn->lib->aio_flush(conn->handle, when_done(call), 0));
+}
+
+bool nbd_call_status(struct nbd_call *call, uint64_t len, uint64_t off,
+		     nbd_extent_callback extent)
+{
+	const struct nbd_connection *conn = call->conn;
+
+	return prepare(call) && sent(call, conn->lib->aio_block_status(
+						   conn->handle, len, off,
+						   extent, when_done(call), 0));
+}
+
+bool nbd_connection_is_broken(struct nbd_connection *conn)
+{
+	bool broken;
+
+	pthread_mutex_lock(&conn->mutex);
+	broken = conn->broken;
+	pthread_mutex_unlock(&conn->mutex);
+	return broken;
+}
