@@ -20,6 +20,7 @@
 #include "block/probe.h"
 #include "block/quote.h"
 #include "block/storage/file.h"
+#include "block/storage/nbd.h"
 #include "formats/registry.h"
 
 int cache_mode_parse(const char *text, enum cache_mode *out)
@@ -222,7 +223,8 @@ static const struct format_driver *backing_driver(const struct image *img,
 static bool in_chain(const struct image *top, const struct storage *file)
 {
 	for (; top; top = top->backing) {
-		if (storage_file_same(top->file, file))
+		if (storage_file_same(top->file, file) ||
+		    storage_nbd_same(top->file, file))
 			return true;
 	}
 	return false;
@@ -343,6 +345,16 @@ int image_open_file(struct image **out, struct storage *file,
 	return 0;
 }
 
+int image_open_storage_of(struct storage **out,
+			  const struct image_open_args *args, struct error *err)
+{
+	unsigned flags = image_file_flags(args);
+
+	if (args->spec->nbd)
+		return storage_nbd_open(out, args->spec->nbd, flags, err);
+	return storage_file_open(out, args->spec->path, flags, err);
+}
+
 int image_open(struct image **out, const struct image_open_args *args,
 	       struct error *err)
 {
@@ -350,8 +362,7 @@ int image_open(struct image **out, const struct image_open_args *args,
 	int ret = check_args(args, err);
 
 	if (!ret)
-		ret = storage_file_open(&file, args->spec->path,
-					image_file_flags(args), err);
+		ret = image_open_storage_of(&file, args, err);
 	if (ret < 0)
 		return could_not_open(args, ret, err);
 	return image_open_file(out, file, args, err);

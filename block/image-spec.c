@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "block/error.h"
+#include "block/storage/nbd-address.h"
 
 /* Objects within objects; two are in use today. */
 #define JSON_DEPTH_MAX 16
@@ -32,6 +33,8 @@ static const char *const remote_protocols[] = {
 	"nbd", "nbds", "http",	"https", "ftp",	 "ftps",    "ssh", "sftp",
 	"rbd", "iser", "iscsi", "nfs",	 "vxhs", "gluster", NULL,
 };
+
+#define SUPPORTED "only local files and NBD are"
 
 static bool is_in(const char *const *list, const char *word)
 {
@@ -63,8 +66,7 @@ static int refuse_protocol(const char *text, size_t len, struct error *err)
 		return error_set_errno(err, ENOMEM, "reading a file name");
 	if (is_remote(word))
 		ret = error_set(err, ENOTSUP,
-				"Protocol '%s' is not supported, only local "
-				"files are",
+				"Protocol '%s' is not supported, " SUPPORTED,
 				word);
 	else
 		ret = error_set(err, EINVAL, "Unknown protocol '%s'", word);
@@ -79,6 +81,15 @@ static int needs_name(const char *protocol, struct error *err)
 			 protocol);
 }
 
+/* A file whose name looks like an NBD export's gets one that does not. */
+static int copy_path(char **out, const char *path, struct error *err)
+{
+	int len = asprintf(out, "%s%s", nbd_address_is(path) ? "./" : "", path);
+
+	return len < 0 ? error_set_errno(err, ENOMEM, "reading a file name")
+		       : 0;
+}
+
 int image_path_parse(const char *text, char **out, struct error *err)
 {
 	static const char prefix[] = "file:";
@@ -86,12 +97,44 @@ int image_path_parse(const char *text, char **out, struct error *err)
 
 	if (!strncmp(text, prefix, sizeof(prefix) - 1))
 		text += sizeof(prefix) - 1;
+	else if (nbd_address_is(text))
+		return error_set(err, ENOTSUP,
+				 "An NBD export cannot be created, only "
+				 "filled: see 'convert -n'");
 	else if (text[len] == ':')
 		return refuse_protocol(text, len, err);
 	if (!*text)
 		return needs_name("file", err);
-	*out = strdup(text);
-	return *out ? 0 : error_set_errno(err, ENOMEM, "reading a file name");
+	return copy_path(out, text, err);
+}
+
+/* Takes the path's place: there is none. */
+static int set_nbd(struct image_spec *spec, const struct nbd_address *address,
+		   struct error *err)
+{
+	spec->nbd = malloc(sizeof(*spec->nbd));
+	if (spec->nbd && nbd_address_copy(spec->nbd, address) < 0) {
+		free(spec->nbd);
+		spec->nbd = NULL;
+	}
+	free(spec->path);
+	spec->path = strdup(address->name);
+	return spec->nbd && spec->path
+		       ? 0
+		       : error_set_errno(err, ENOMEM, "reading an address");
+}
+
+static int parse_nbd(struct image_spec *spec, const char *text,
+		     struct error *err)
+{
+	struct nbd_address address;
+	int ret = nbd_address_parse(&address, text, err);
+
+	if (ret)
+		return ret;
+	ret = set_nbd(spec, &address, err);
+	nbd_address_release(&address);
+	return ret;
 }
 
 /* ---- JSON to a flat list ---- */
@@ -229,21 +272,64 @@ static int check_protocol(const char *word, struct error *err)
 		return 0;
 	if (is_remote(word))
 		return error_set(err, ENOTSUP,
-				 "Protocol '%s' is not supported, only 'file' "
-				 "and 'host_device' are",
+				 "Protocol '%s' is not supported, only 'file', "
+				 "'host_device' and 'nbd' are",
 				 word);
 	return error_set(err, EINVAL,
-			 "Driver '%s' cannot be used for a file, only 'file' "
-			 "and 'host_device' can",
+			 "Driver '%s' cannot be used for a file, only 'file', "
+			 "'host_device' and 'nbd' can",
 			 word);
 }
 
-static int unknown_file_option(const struct options *opts, struct error *err)
+static int unknown_option(const char *protocol, const struct options *opts,
+			  struct error *err)
 {
 	return error_set(err, EINVAL,
-			 "Block protocol 'file' doesn't support the option "
+			 "Block protocol '%s' doesn't support the option "
 			 "'%s'",
-			 opts->items[0].name);
+			 protocol, opts->items[0].name);
+}
+
+static bool is_nbd(const char *protocol)
+{
+	return protocol && !strcmp(protocol, "nbd");
+}
+
+/* The options of an export; its address may be one text among them. */
+static int take_nbd(struct image_spec *spec, struct options *below,
+		    struct error *err)
+{
+	const char *text = options_get(below, "filename");
+	struct nbd_address address;
+	int ret;
+
+	if (text) {
+		ret = parse_nbd(spec, text, err);
+		options_remove(below, "filename");
+	} else {
+		ret = nbd_address_take(&address, below, err);
+		if (ret)
+			return ret;
+		ret = set_nbd(spec, &address, err);
+		nbd_address_release(&address);
+	}
+	return !ret && below->count ? unknown_option("nbd", below, err) : ret;
+}
+
+static int take_path(struct image_spec *spec, struct options *below,
+		     const char *protocol, struct error *err)
+{
+	char *text;
+	int ret = take(below, "filename", &text, err);
+
+	if (!ret && text)
+		ret = copy_path(&spec->path, text, err);
+	free(text);
+	if (!ret && below->count)
+		ret = unknown_option("file", below, err);
+	if (!ret && protocol && !spec->path)
+		ret = needs_name(protocol, err);
+	return ret;
 }
 
 /* The storage's part: everything below `file`. */
@@ -256,14 +342,12 @@ static int take_file(struct image_spec *spec, struct error *err)
 	if (options_split(&spec->options, "file", &below))
 		return error_set_errno(err, ENOMEM, "reading options");
 	ret = take(&below, "driver", &protocol, err);
-	if (!ret)
+	if (!ret && is_nbd(protocol))
+		ret = take_nbd(spec, &below, err);
+	else if (!ret)
 		ret = check_protocol(protocol, err);
-	if (!ret)
-		ret = take(&below, "filename", &spec->path, err);
-	if (!ret && below.count)
-		ret = unknown_file_option(&below, err);
-	if (!ret && protocol && !spec->path)
-		ret = needs_name(protocol, err);
+	if (!ret && !spec->nbd)
+		ret = take_path(spec, &below, protocol, err);
 	free(protocol);
 	options_release(&below);
 	return ret;
@@ -285,18 +369,15 @@ static int take_format(struct image_spec *spec, const char *driver,
 			    : error_set_errno(err, ENOMEM, "reading options");
 }
 
-/* driver=file,filename=PATH names a file without a format: that is raw. */
-static int take_bare_file(struct image_spec *spec, struct error *err)
+/* driver=file,filename=PATH, or nbd, has no format: that is raw. */
+static int take_bare_file(struct image_spec *spec, const char *protocol,
+			  struct error *err)
 {
-	int ret = take(&spec->options, "filename", &spec->path, err);
+	int ret = is_nbd(protocol)
+			  ? take_nbd(spec, &spec->options, err)
+			  : take_path(spec, &spec->options, "file", err);
 
-	if (ret)
-		return ret;
-	if (!spec->path)
-		return needs_name("file", err);
-	if (spec->options.count)
-		return unknown_file_option(&spec->options, err);
-	return take_format(spec, "raw", err);
+	return ret ? ret : take_format(spec, "raw", err);
 }
 
 static int check_path(const struct image_spec *spec, struct error *err)
@@ -322,8 +403,9 @@ static int interpret(struct image_spec *spec, struct error *err)
 	char *driver = NULL;
 	int ret = take(&spec->options, "driver", &driver, err);
 
-	if (!ret && driver && is_in(local_protocols, driver)) {
-		ret = take_bare_file(spec, err);
+	if (!ret && driver &&
+	    (is_nbd(driver) || is_in(local_protocols, driver))) {
+		ret = take_bare_file(spec, driver, err);
 	} else if (!ret) {
 		ret = take_format(spec, driver, err);
 		if (!ret)
@@ -368,6 +450,8 @@ int image_spec_parse(struct image_spec *out, const char *text,
 		ret = parse_json(out, text + sizeof(prefix) - 1, err);
 		if (!ret)
 			ret = interpret(out, err);
+	} else if (!ret && nbd_address_is(text)) {
+		ret = parse_nbd(out, text, err);
 	} else if (!ret) {
 		ret = image_path_parse(text, &out->path, err);
 	}
@@ -387,21 +471,28 @@ int image_spec_parse_opts(struct image_spec *out, const char *text,
 }
 
 int image_spec_from_path(struct image_spec *out, const char *path,
-			 const char *format)
+			 const char *format, struct error *err)
 {
-	int ret = begin(out, path, format, NULL);
+	int ret = begin(out, path, format, err);
 
-	if (!ret) {
+	if (!ret && nbd_address_is(path)) {
+		ret = parse_nbd(out, path, err);
+	} else if (!ret) {
 		out->path = strdup(path);
-		ret = out->path ? 0 : -ENOMEM;
+		if (!out->path)
+			ret = error_set_errno(err, ENOMEM,
+					      "reading a file name");
 	}
-	return finish(out, ret, path, NULL);
+	return finish(out, ret, path, err);
 }
 
 void image_spec_release(struct image_spec *spec)
 {
 	free(spec->text);
 	free(spec->path);
+	if (spec->nbd)
+		nbd_address_release(spec->nbd);
+	free(spec->nbd);
 	free(spec->format);
 	options_release(&spec->options);
 	*spec = (struct image_spec){0};

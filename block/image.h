@@ -94,10 +94,14 @@ int image_open(struct image **out, const struct image_open_args *args,
 
 /*
  * The two halves of image_open(), for callers who look at the file in between:
- * the flags it opens the file with (block/storage/file.h), and what it does
- * with the file, which the image owns then, also on failure.
+ * how it opens the file, or what stands for one, with which flags
+ * (block/storage/file.h), and what it does with that, which the image owns
+ * then, also on failure.
  */
 unsigned image_file_flags(const struct image_open_args *args);
+int image_open_storage_of(struct storage **out,
+			  const struct image_open_args *args,
+			  struct error *err);
 int image_open_file(struct image **out, struct storage *file,
 		    const struct image_open_args *args, struct error *err);
 

@@ -23,8 +23,10 @@
 #include "block/error.h"
 #include "block/quote.h"
 #include "block/storage/file.h"
+#include "block/storage/nbd-address.h"
+#include "block/storage/nbd.h"
 
-/* "nbd:", "json:" and what else has a colon before any slash. */
+/* "http:", "json:" and what else has a colon before any slash. */
 static bool has_protocol(const char *name)
 {
 	return name[strcspn(name, ":/")] == ':';
@@ -38,13 +40,29 @@ static int check_name(const char *name, struct error *err)
 		return error_set(err, EINVAL,
 				 "the image names a file of no "
 				 "name");
-	if (has_protocol(name))
-		return error_set(err, EINVAL,
-				 "the image names '%s', which is no plain path "
-				 "to a local file, and only such are opened; "
-				 "if it is a file, record it as './...'",
-				 quote_name(&quoted, name));
+	if (has_protocol(name) && !nbd_address_is(name))
+		return error_set(
+			err, EINVAL,
+			"the image names '%s', which is neither a "
+			"plain path to a local file nor an NBD export, "
+			"and only such are opened; if it is a file, "
+			"record it as './...'",
+			quote_name(&quoted, name));
 	return 0;
+}
+
+static int check_has_folder(const char *image_path, const char *name,
+			    struct error *err)
+{
+	struct quoted_name quoted;
+
+	if (!nbd_address_is(image_path))
+		return 0;
+	return error_set(
+		err, EINVAL,
+		"the image names '%s', which is relative to the image, "
+		"but that is an export of an NBD server",
+		quote_name(&quoted, name));
 }
 
 int opener_resolve(const char *image_path, const char *name, char **out,
@@ -59,8 +77,12 @@ int opener_resolve(const char *image_path, const char *name, char **out,
 	ret = check_name(name, err);
 	if (ret)
 		return ret;
-	if (*name == '/')
+	if (*name == '/' || nbd_address_is(name))
 		folder_len = 0;
+	else
+		ret = check_has_folder(image_path, name, err);
+	if (ret)
+		return ret;
 	path = malloc(folder_len + name_size);
 	if (!path)
 		return error_set_errno(err, ENOMEM, "resolving a file name");
@@ -173,6 +195,36 @@ static int refuse(const char *path, struct error *err)
 			 quote_name(&quoted, path));
 }
 
+/* The address comes out of an image: no message shows it as it is. */
+static int open_export(const char *name, unsigned flags, struct storage **out,
+		       struct error *err)
+{
+	struct nbd_address address;
+	struct quoted_name quoted;
+	int ret = nbd_address_parse(&address, name, NULL);
+
+	if (ret)
+		return error_set(err, -ret,
+				 "Could not open '%s': this is no valid name "
+				 "of an NBD export",
+				 quote_name(&quoted, name));
+	ret = storage_nbd_open(out, &address, flags, err);
+	nbd_address_release(&address);
+	if (ret)
+		error_prefix(err, "Could not open '%s': ",
+			     quote_name(&quoted, name));
+	return ret;
+}
+
+static int open_any(const char *path, unsigned flags, struct storage **out,
+		    struct error *err)
+{
+	if (nbd_address_is(path))
+		return open_export(path, flags, out, err);
+	return quote_failure(storage_file_open(out, path, flags, err), path,
+			     err);
+}
+
 int opener_open(const struct opener *opener, const char *path, bool direct,
 		struct storage **out, struct error *err)
 {
@@ -192,6 +244,8 @@ int opener_open(const struct opener *opener, const char *path, bool direct,
 		return refuse(path, err);
 	case OPENER_BENEATH:
 		assert(opener->directory);
+		if (nbd_address_is(path))
+			return outside(path, opener->directory, err);
 		fd = open_beneath(opener->directory, path, err);
 		if (fd < 0)
 			return fd;
@@ -199,8 +253,7 @@ int opener_open(const struct opener *opener, const char *path, bool direct,
 			storage_file_from_fd(out, fd, path, flags, err), path,
 			err);
 	case OPENER_ANY:
-		return quote_failure(storage_file_open(out, path, flags, err),
-				     path, err);
+		return open_any(path, flags, out, err);
 	}
 	assert(!"opener policy outside its enum");
 	return -EINVAL;

@@ -30,14 +30,18 @@ struct opener {
 
 /*
  * Where the name in an image leads: relative ones start at the directory of the
- * image that holds them. -EINVAL for names that are no plain local paths
- * ("json:", "nbd:", ...), with an error that shows the name escaped. The
- * result is the caller's to free. Opens nothing.
+ * image that holds them. The name of an NBD export leads to it. -EINVAL for all
+ * others that are no plain local paths ("json:", "http:", ...), with an error
+ * that shows the name escaped. The result is the caller's to free, and is an
+ * nbd_address_is() only if the name is one. Opens nothing.
  */
 int opener_resolve(const char *image_path, const char *name, char **out,
 		   struct error *err);
 
-/* Opens a resolved path read-only, if the policy allows what is found there. */
+/*
+ * Opens a resolved path read-only, if the policy allows what is found there: a
+ * server only by OPENER_ANY.
+ */
 int opener_open(const struct opener *opener, const char *path, bool direct,
 		struct storage **out, struct error *err);
 

@@ -223,7 +223,7 @@ static int open_file(const struct command_context *ctx,
 				 spec->format);
 	if (ctx->guard->active)
 		return guard_take(ctx->guard, &args, spec, out, err);
-	return storage_file_open(out, spec->path, image_file_flags(&args), err);
+	return image_open_storage_of(out, &args, err);
 }
 
 /* The image on an overlay that forgets all writes. NULL after a message. */

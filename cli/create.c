@@ -123,7 +123,7 @@ static int open_backing(const struct command_context *ctx, const char *image,
 
 	rc = opener_resolve(image, name, &path, &inner);
 	if (rc == 0)
-		rc = image_spec_from_path(&spec, path, format);
+		rc = image_spec_from_path(&spec, path, format, &inner);
 	if (rc == 0) {
 		struct image_open_args args = {
 			.spec = &spec,
@@ -293,7 +293,11 @@ static int run(const struct command_context *ctx,
 	int rc;
 
 	rc = image_spec_parse(&spec, request->name, NULL, &err);
-	if (rc == 0)
+	if (rc == 0 && spec.nbd)
+		rc = error_set(&err, ENOTSUP,
+			       "An NBD export cannot be created, only filled: "
+			       "see 'convert -n'");
+	else if (rc == 0)
 		rc = create(ctx, request, spec.path, &err);
 	if (rc < 0) {
 		error_default(&err, rc, "create");

@@ -83,6 +83,12 @@ int guard_admit(struct guard *guard, const struct image_open_args *args,
 	struct storage *storage;
 	int ret;
 
+	if (args->spec->nbd)
+		return error_set(err, EPERM,
+				 "Could not open '%s': with --untrusted only "
+				 "local files are opened, this is an export of "
+				 "an NBD server",
+				 args->spec->path);
 	if (guard->entered)
 		return error_set(err, EPERM,
 				 "Could not open '%s': with --untrusted no "

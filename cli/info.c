@@ -14,6 +14,7 @@
 #include "block/opener.h"
 #include "block/quote.h"
 #include "block/storage/file.h"
+#include "block/storage/nbd.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/info-print.h"
@@ -47,7 +48,8 @@ static void chain_release(struct chain *chain)
 static bool chain_holds(const struct chain *chain, const struct storage *file)
 {
 	for (size_t i = 0; i < chain->count; i++)
-		if (storage_file_same(chain->images[i]->file, file))
+		if (storage_file_same(chain->images[i]->file, file) ||
+		    storage_nbd_same(chain->images[i]->file, file))
 			return true;
 	return false;
 }

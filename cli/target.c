@@ -67,7 +67,7 @@ static int open_backing(struct target *target,
 	if (rc == 0)
 		rc = image_spec_from_path(
 			&spec, resolved,
-			options_get(request->options, "backing_fmt"));
+			options_get(request->options, "backing_fmt"), err);
 	if (rc == 0)
 		rc = image_open(&base, &args, err);
 	if (rc == 0)

@@ -12,6 +12,7 @@
 
 #include "block/error.h"
 #include "block/image-spec.h"
+#include "block/storage/nbd-address.h"
 
 static int parse(struct image_spec *spec, const char *text, struct error *err)
 {
@@ -98,12 +99,58 @@ static void protocols_are_refused_by_name(void **state)
 	expect_error(parse, ":x", EINVAL, "Unknown protocol ''");
 	expect_error(parse, "C:x", EINVAL, "Unknown protocol 'C'");
 	expect_error(parse, "fat:rw:x", EINVAL, "Unknown protocol 'fat'");
-	expect_error(parse, "nbd:localhost:10809", ENOTSUP,
-		     "'nbd' is not supported");
-	expect_error(parse, "nbd+unix:///?socket=s", ENOTSUP, "'nbd+unix'");
+	expect_error(parse, "nbd+vsock://2", ENOTSUP, "'nbd+vsock'");
 	expect_error(parse, "https://host/a", ENOTSUP, "'https'");
 	expect_error(parse, "ssh://host/a", ENOTSUP, "'ssh'");
 	expect_error(parse, "rbd:pool/a", ENOTSUP, "'rbd'");
+}
+
+static void expect_export(parse_fn *fn, const char *text, const char *name,
+			  const char *format)
+{
+	struct image_spec spec;
+	struct error err;
+
+	expect(fn, text, name, format);
+	assert_int_equal(fn(&spec, text, &err), 0);
+	assert_non_null(spec.nbd);
+	assert_string_equal(spec.nbd->name, name);
+	image_spec_release(&spec);
+	assert_null(spec.nbd);
+}
+
+static void exports_are_named_in_all_forms(void **state)
+{
+	static const char name[] = "nbd+unix:///x?socket=/s";
+
+	(void)state;
+	expect_export(parse, name, name, NULL);
+	expect_export(parse, "nbd:unix:/s:exportname=x", name, NULL);
+	expect_export(parse,
+		      "json:{\"driver\":\"nbd\",\"export\":\"x\","
+		      "\"server\":{\"type\":\"unix\",\"path\":\"/s\"}}",
+		      name, "raw");
+	expect_export(parse_opts,
+		      "driver=nbd,server.type=unix,server.path=/s,export=x",
+		      name, "raw");
+	expect_export(parse_opts,
+		      "driver=qcow2,file.driver=nbd,file.server.type=unix,"
+		      "file.server.path=/s,file.export=x",
+		      name, "qcow2");
+	expect_export(parse_opts,
+		      "driver=raw,file.driver=nbd,"
+		      "file.filename=nbd:unix:/s:exportname=x",
+		      name, "raw");
+}
+
+/* Or what is done with the path would reach for a server. */
+static void files_never_look_like_exports(void **state)
+{
+	(void)state;
+	expect(parse, "./nbd:x", "./nbd:x", NULL);
+	expect(parse, "file:nbd:x", "./nbd:x", NULL);
+	expect(parse_opts, "file.filename=nbd://h/x", "./nbd://h/x", NULL);
+	expect(parse_opts, "driver=file,filename=nbds:x", "./nbds:x", "raw");
 }
 
 static void format_word_is_kept(void **state)
@@ -266,8 +313,12 @@ static void broken_words_of_options_are_refused(void **state)
 		     "doesn't support the option 'offset'");
 	expect_error(parse_opts, "file.filename=r,file.zork=1", EINVAL,
 		     "doesn't support the option 'zork'");
-	expect_error(parse_opts, "file.driver=nbd,file.host=x", ENOTSUP,
-		     "'nbd' is not supported");
+	expect_error(parse_opts, "file.driver=ssh,file.host=x", ENOTSUP,
+		     "'ssh' is not supported");
+	expect_error(parse_opts, "driver=nbd,server.path=s,offset=1", EINVAL,
+		     "'nbd' doesn't support the option 'offset'");
+	expect_error(parse_opts, "file.driver=nbd,file.filename=a", EINVAL,
+		     "no name of an NBD export");
 	expect_error(parse_opts, "file.driver=raw,file.file.filename=x", EINVAL,
 		     "'raw' cannot be used for a file");
 }
@@ -291,10 +342,14 @@ static void names_out_of_images_are_no_specs(void **state)
 	struct image_spec spec;
 
 	(void)state;
-	assert_int_equal(image_spec_from_path(&spec, "json:{\"a\":1}", "raw"),
-			 0);
+	assert_int_equal(
+		image_spec_from_path(&spec, "json:{\"a\":1}", "raw", NULL), 0);
 	assert_string_equal(spec.path, "json:{\"a\":1}");
 	assert_string_equal(spec.format, "raw");
+	image_spec_release(&spec);
+	assert_int_equal(image_spec_from_path(&spec, "nbd://h/x", "raw", NULL),
+			 0);
+	assert_non_null(spec.nbd);
 	image_spec_release(&spec);
 }
 
@@ -320,6 +375,8 @@ int main(void)
 		cmocka_unit_test(paths_are_taken_as_they_are),
 		cmocka_unit_test(file_prefix_is_taken_off_once),
 		cmocka_unit_test(protocols_are_refused_by_name),
+		cmocka_unit_test(exports_are_named_in_all_forms),
+		cmocka_unit_test(files_never_look_like_exports),
 		cmocka_unit_test(format_word_is_kept),
 		cmocka_unit_test(json_names_a_file_nested_or_dotted),
 		cmocka_unit_test(null_backing_leaves_the_chain_closed),

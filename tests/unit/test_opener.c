@@ -91,12 +91,28 @@ static void relative_names_start_at_the_image(void **state)
 	expect_resolved("top", "%n\n", "%n\n");
 }
 
+static void exports_are_where_their_names_say(void **state)
+{
+	struct error err = {0};
+	char *out;
+
+	(void)state;
+	expect_resolved("a/top", "nbd://host/x", "nbd://host/x");
+	expect_resolved("a/top", "nbd:unix:s", "nbd:unix:s");
+	expect_resolved("nbd://host/x", "nbd://host/y", "nbd://host/y");
+	expect_resolved("nbd://host/x", "/base", "/base");
+	/* A server has no folder. */
+	assert_int_equal(opener_resolve("nbd://host/x", "base", &out, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.message, "'base', which is relative"));
+}
+
 static void names_that_are_no_paths_are_refused(void **state)
 {
 	(void)state;
 	expect_refused("", "no name");
 	expect_refused("json:{\"driver\":\"nbd\"}", "'json:{");
-	expect_refused("nbd://host/x", "'nbd://host/x'");
+	expect_refused("nbd+vsock://2", "'nbd+vsock://2'");
 	expect_refused("fd:3", "'fd:3'");
 	expect_refused("host:path", "'host:path'");
 	expect_refused("file:base", "'file:base'");
@@ -133,6 +149,26 @@ static void nothing_is_opened_by_default(void **state)
 	assert_int_equal(try_open(&opener, "missing", &err), -EACCES);
 	assert_int_equal(try_open(&opener, "a\x1b", &err), -EACCES);
 	assert_non_null(strstr(err.message, "'a\\x1b'"));
+}
+
+/* "Connection refused" would mean that somebody was asked. */
+static void servers_are_asked_by_one_policy_only(void **state)
+{
+	struct opener opener = {.policy = OPENER_NONE};
+	struct error err;
+
+	(void)state;
+	assert_int_equal(try_open(&opener, "nbd:unix:s", &err), -EACCES);
+	opener = (struct opener){
+		.policy = OPENER_BENEATH,
+		.directory = ".",
+	};
+	assert_int_equal(try_open(&opener, "nbd:unix:s", &err), -EACCES);
+	assert_non_null(strstr(err.message, "outside"));
+	opener = (struct opener){.policy = OPENER_ANY};
+	assert_int_equal(try_open(&opener, "nbd:unix:s", &err), -ENOENT);
+	assert_int_equal(try_open(&opener, "nbd:\x1b", &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'nbd:\\x1b'"));
 }
 
 static void any_file_is_opened_if_allowed(void **state)
@@ -258,6 +294,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(relative_names_start_at_the_image),
+		cmocka_unit_test(exports_are_where_their_names_say),
+		cmocka_unit_test(servers_are_asked_by_one_policy_only),
 		cmocka_unit_test(names_that_are_no_paths_are_refused),
 		cmocka_unit_test(nothing_is_opened_by_default),
 		cmocka_unit_test(any_file_is_opened_if_allowed),

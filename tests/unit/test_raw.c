@@ -345,7 +345,8 @@ static void backing_names_are_told_in_full(void **state)
 	expect_full_name(img, "base", "/images/vm/base");
 	expect_full_name(img, "../base", "/images/vm/../base");
 	expect_full_name(img, "/base", "/base");
-	expect_full_name(img, "nbd://host/x", NULL);
+	expect_full_name(img, "nbd://host/x", "nbd://host/x");
+	expect_full_name(img, "http://host/x", NULL);
 	assert_int_equal(image_close(img), 0);
 }
 
