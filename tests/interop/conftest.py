@@ -6,19 +6,12 @@ PLATTER in the environment names the program to test.
 
 import os
 import pathlib
-import shutil
 
 import pytest
+from nbd_peers import Servers, find
 from tools import Tool
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-
-
-def find(name):
-    path = shutil.which(name)
-    if not path:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +39,11 @@ def qemu_img(tmp_path):
 @pytest.fixture
 def qemu_io(tmp_path):
     return Tool(find("qemu-io"), tmp_path)
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Starts NBD servers in the folder, and ends them."""
+    found = Servers(tmp_path)
+    yield found
+    found.stop()
