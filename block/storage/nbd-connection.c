@@ -36,6 +36,24 @@ static int command_done(void *opaque, int *error)
 	return 1; /* libnbd forgets the command */
 }
 
+/*
+ * Called for each part of an answer. libnbd sees that parts lie inside the
+ * request; that nothing is left out is for us to see, or its buffer, which has
+ * zeros in it, would be taken for the disk.
+ */
+static int part_came(void *opaque, const void *part, size_t len, uint64_t off,
+		     unsigned status, int *error)
+{
+	struct nbd_call *call = opaque;
+
+	(void)part;
+	(void)off;
+	(void)error;
+	if (status != LIBNBD_READ_ERROR)
+		call->missing -= len;
+	return 0;
+}
+
 static void check_alive(struct nbd_connection *conn)
 {
 	if (conn->lib->aio_is_dead(conn->handle) != 0 ||
@@ -171,6 +189,8 @@ int nbd_call_end(struct nbd_call *call)
 	struct nbd_connection *conn = call->conn;
 
 	wait_locked(call, 0);
+	if (!call->ret && call->missing)
+		call->ret = -EIO;
 	hand_over_locked(conn);
 	pthread_mutex_unlock(&conn->mutex);
 	pthread_cond_destroy(&call->woken);
@@ -222,10 +242,17 @@ static nbd_completion_callback when_done(struct nbd_call *call)
 bool nbd_call_read(struct nbd_call *call, void *buf, size_t len, uint64_t off)
 {
 	const struct nbd_connection *conn = call->conn;
+	const nbd_chunk_callback chunk = {
+		.callback = part_came,
+		.user_data = call,
+	};
 
-	return prepare(call) &&
-	       sent(call, conn->lib->aio_pread(conn->handle, buf, len, off,
-					       when_done(call), 0));
+	if (!prepare(call))
+		return false;
+	call->missing += len;
+	return sent(call,
+		    conn->lib->aio_pread_structured(conn->handle, buf, len, off,
+						    chunk, when_done(call), 0));
 }
 
 bool nbd_call_write(struct nbd_call *call, const void *buf, size_t len,

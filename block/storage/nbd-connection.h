@@ -51,6 +51,7 @@ struct nbd_connection {
 struct nbd_call {
 	struct nbd_connection *conn;
 	unsigned pending; /* commands without an answer */
+	uint64_t missing; /* bytes that were asked for and did not come */
 	int ret;	  /* the first error */
 	pthread_cond_t woken;
 	bool asleep;

@@ -38,7 +38,7 @@ struct error;
 	X(aio_connect_unix)      \
 	X(aio_connect_tcp)       \
 	X(aio_connect_socket)    \
-	X(aio_pread)             \
+	X(aio_pread_structured)  \
 	X(aio_pwrite)            \
 	X(aio_zero)              \
 	X(aio_trim)              \
