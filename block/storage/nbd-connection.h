@@ -62,6 +62,12 @@ struct nbd_call {
 int nbd_connection_open(struct nbd_connection **out,
 			const struct nbd_address *address, int timeout_ms,
 			struct nbd_facts *facts, struct error *err);
+/* For its parts: says that `what` has failed, and what libnbd says of it. */
+int nbd_connection_error(const struct nbd_connection *conn, const char *what,
+			 struct error *err);
+/* nbd-tls.c: before it connects. */
+int nbd_tls_set_up(struct nbd_connection *conn,
+		   const struct nbd_address *address, struct error *err);
 void nbd_connection_close(struct nbd_connection *conn);
 
 /* Between these two the connection is locked, and nothing else may block. */

@@ -24,8 +24,8 @@
 /* ---- errors ---- */
 
 /* The text holds what the server said: any bytes. */
-static int failed(const struct nbd_connection *conn, const char *what,
-		  struct error *err)
+int nbd_connection_error(const struct nbd_connection *conn, const char *what,
+			 struct error *err)
 {
 	int code = conn->lib->get_errno();
 	const char *text = conn->lib->get_error();
@@ -37,24 +37,6 @@ static int failed(const struct nbd_connection *conn, const char *what,
 
 /* ---- connecting ---- */
 
-static bool set_tls(struct nbd_connection *conn,
-		    const struct nbd_address *address)
-{
-	const struct nbd_library *lib = conn->lib;
-	struct nbd_handle *h = conn->handle;
-
-	if (!address->tls)
-		return lib->set_tls(h, LIBNBD_TLS_DISABLE) == 0;
-	return lib->set_tls(h, LIBNBD_TLS_REQUIRE) == 0 &&
-	       (!address->tls_certificates ||
-		!lib->set_tls_certificates(h, address->tls_certificates)) &&
-	       (!address->tls_psk_file ||
-		!lib->set_tls_psk_file(h, address->tls_psk_file)) &&
-	       (!address->tls_username ||
-		!lib->set_tls_username(h, address->tls_username)) &&
-	       !lib->set_tls_verify_peer(h, !address->tls_trust_any);
-}
-
 static bool start(struct nbd_connection *conn,
 		  const struct nbd_address *address)
 {
@@ -62,8 +44,7 @@ static bool start(struct nbd_connection *conn,
 	struct nbd_handle *h = conn->handle;
 
 	if (lib->set_export_name(h, address->export_name) ||
-	    lib->add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) ||
-	    !set_tls(conn, address))
+	    lib->add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION))
 		return false;
 	if (address->socket)
 		return lib->aio_connect_unix(h, address->socket) == 0;
@@ -106,9 +87,12 @@ static int shake_hands(struct nbd_connection *conn,
 {
 	static const char what[] = "Could not connect to the NBD server";
 	int64_t end = now_ms() + timeout_ms;
+	int ret = nbd_tls_set_up(conn, address, err);
 
+	if (ret)
+		return ret;
 	if (!start(conn, address))
-		return failed(conn, what, err);
+		return nbd_connection_error(conn, what, err);
 	while (conn->lib->aio_is_ready(conn->handle) != 1) {
 		int64_t left = end - now_ms();
 
@@ -119,7 +103,7 @@ static int shake_hands(struct nbd_connection *conn,
 					 "The NBD server did not answer within "
 					 "%d seconds",
 					 timeout_ms / 1000);
-		return failed(conn, what, err);
+		return nbd_connection_error(conn, what, err);
 	}
 	return 0;
 }
@@ -159,13 +143,14 @@ static int read_sizes(const struct nbd_connection *conn,
 	int ret;
 
 	if (size < 0)
-		return failed(conn, "The size of the NBD export is not usable",
-			      err);
+		return nbd_connection_error(
+			conn, "The size of the NBD export is not usable", err);
 	if (min_block < 0 || max_bytes < 0)
-		return failed(conn,
-			      "The block size of the NBD server is not "
-			      "usable",
-			      err);
+		return nbd_connection_error(
+			conn,
+			"The block size of the NBD server is not "
+			"usable",
+			err);
 	/* Nothing said is 1 and 32 MiB. */
 	ret = check_blocks(min_block ? min_block : 1,
 			   max_bytes ? max_bytes : DEFAULT_MAX_BYTES, facts,
@@ -210,7 +195,7 @@ static int set_up(struct nbd_connection *conn, struct error *err)
 	if (conn->wake_fd < 0)
 		return error_set_errno(err, errno, "connecting");
 	conn->handle = conn->lib->create();
-	return conn->handle ? 0 : failed(conn, "libnbd", err);
+	return conn->handle ? 0 : nbd_connection_error(conn, "libnbd", err);
 }
 
 int nbd_connection_open(struct nbd_connection **out,
