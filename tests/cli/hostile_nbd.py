@@ -85,6 +85,9 @@ class Script:
     def read(self, cookie, offset, length):
         return data(cookie, offset, content(offset, length))
 
+    def write(self, cookie, offset, length):
+        return chunk(cookie, NONE)
+
     def status(self, cookie, offset, length):
         return extents(cookie, [(length, 0)])
 
@@ -141,6 +144,9 @@ class Connection:
                 ">IHHQQI", self.receive(28))
             if kind == READ:
                 self.send(self.script.read(cookie, offset, length))
+            elif kind == WRITE:
+                self.receive(length)
+                self.send(self.script.write(cookie, offset, length))
             elif kind == STATUS:
                 self.send(self.script.status(cookie, offset, length))
             else:

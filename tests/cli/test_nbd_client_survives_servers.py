@@ -214,6 +214,53 @@ def test_an_answer_in_pieces(server, platter, tmp_path, read):
     good(platter, tmp_path)
 
 
+# --- answers that wait -------------------------------------------------------
+
+
+class Waiting(Script):
+    """Answers the request at offset 0 only after one of another kind, or of
+    the last sector, has come as a whole; no others wait."""
+
+    go = go(h.export(h.SIZE * 64))["go"]
+    first = b""
+
+    def read(self, cookie, offset, length):
+        answer = super().read(cookie, offset, length)
+        if offset == 0:
+            self.first = answer
+            return b""
+        return answer + self.release() if offset == 1024 else answer
+
+    def write(self, cookie, offset, length):
+        return super().write(cookie, offset, length) + self.release()
+
+    def release(self):
+        released, self.first = self.first, b""
+        return released
+
+
+def run_io(platter, *lines):
+    words = [word for line in lines for word in ("-c", line)]
+    result = platter(["io", "-f", "raw", *words, URI])
+    assert result.status == 0 and not result.err, result
+    assert "failed" not in result.out, result
+
+
+def test_a_request_does_not_wait_for_an_answer_to_another(server, platter):
+    """All of it is sent, though the socket has no room for it at once."""
+    server.start(Waiting())
+    run_io(platter, "aio_read -q 0 512", "sleep 100", "aio_write -q 4096 2M",
+           "aio_flush")
+
+
+def test_an_answer_wakes_who_waits_for_it(server, platter):
+    """The one in the middle is not held up by the first, which the last sets
+    free."""
+    server.start(Waiting())
+    run_io(platter, "aio_read -q 0 512", "sleep 100", "read -q 512 512",
+           "read -q 1024 512", "aio_flush")
+
+
 # Whatever it says of extents, no byte is lost: what is not clearly a hole is
 # read. A connection that this breaks fails the copy.
 STATUSES = {
