@@ -15,10 +15,15 @@
 
 /* ---- the name ---- */
 
-static bool is_plain(char c)
+static bool is_letter_or_digit(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-	       (c >= '0' && c <= '9') || (c && strchr("-._~/:@+,", c));
+	       (c >= '0' && c <= '9');
+}
+
+static bool is_plain(char c)
+{
+	return is_letter_or_digit(c) || (c && strchr("-._~/:@+,", c));
 }
 
 static void put_encoded(FILE *out, const char *text)
@@ -100,17 +105,34 @@ static int check_socket(const char *path, struct error *err)
 	return 0;
 }
 
+/* A name or a number; an IPv6 address may have a zone behind a '%'. */
+static int check_host(const char *host, struct error *err)
+{
+	const char *others = strchr(host, ':') ? ".-_:%" : ".-_";
+
+	if (!*host)
+		return error_set(err, EINVAL,
+				 "The host of the NBD server is missing");
+	for (const char *at = host; *at; at++)
+		if (!is_letter_or_digit(*at) && !strchr(others, *at))
+			return error_set(err, EINVAL,
+					 "'%s' is no name of a host", host);
+	return 0;
+}
+
 static int check_server(struct nbd_address *address, struct error *err)
 {
+	int ret;
+
 	if (address->socket && (address->host || address->port))
 		return error_set(err, EINVAL,
 				 "An NBD server has a socket path, or a host "
 				 "and a port, not both");
 	if (address->socket)
 		return check_socket(address->socket, err);
-	if (!address->host || !*address->host)
-		return error_set(err, EINVAL,
-				 "The host of the NBD server is missing");
+	ret = check_host(address->host ? address->host : "", err);
+	if (ret)
+		return ret;
 	if (!address->port)
 		address->port = strdup(DEFAULT_PORT);
 	if (!address->port)

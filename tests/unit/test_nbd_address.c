@@ -173,6 +173,10 @@ static void bad_names_are_refused(void **state)
 	expect_refused("nbd:h: 1", "' 1' is no port");
 	expect_refused("nbd:unix:", "socket is empty");
 	expect_refused("nbds:h:1", "two slashes");
+	expect_refused("nbds://a@b@c/", "'b@c' is no name of a host");
+	expect_refused("nbd://a%2Fb/", "'a/b' is no name of a host");
+	expect_refused("nbd:[a]b:1", "'b:1' where the port begins");
+	expect_refused("nbd:a b:1", "'a b' is no name of a host");
 	expect_refused("nbd://", "host of the NBD server is missing");
 	expect_refused("nbd://[::1/x", "'[' without ']'");
 	expect_refused("nbd://[::1]x/y", "'x' where the port begins");
