@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The names that users give to images. The input is such a text. What is
- * accepted names a file; what is not leaves nothing behind but a message.
+ * accepted names a file or an NBD export; what is not leaves nothing behind but
+ * a message.
  */
 #include <assert.h>
 #include <stddef.h>
@@ -13,8 +14,25 @@
 #include "block/image-spec.h"
 #include "block/opener.h"
 #include "block/quote.h"
+#include "block/storage/nbd-address.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The name says all but the credentials: it leads to the same export. */
+static void check_export(const struct nbd_address *address)
+{
+	struct nbd_address again = {0};
+
+	assert(!address->socket != !address->host);
+	/* Without credentials a name may stand for an address that has some. */
+	assert(nbd_address_parse(&again, address->name, NULL) == 0);
+	assert(!strcmp(again.name, address->name));
+	assert(!strcmp(again.export_name, address->export_name));
+	assert(!address->socket || !strcmp(again.socket, address->socket));
+	assert(!address->host || !strcmp(again.host, address->host));
+	assert(again.tls == address->tls);
+	nbd_address_release(&again);
+}
 
 static void check(int ret, struct image_spec *spec, const struct error *err)
 {
@@ -25,6 +43,9 @@ static void check(int ret, struct image_spec *spec, const struct error *err)
 		return;
 	}
 	assert(spec->path && *spec->path);
+	assert(nbd_address_is(spec->path) == (spec->nbd != NULL));
+	if (spec->nbd)
+		check_export(spec->nbd);
 	assert(!options_get(&spec->options, "driver"));
 	assert(!options_get(&spec->options, "file.filename"));
 	image_spec_release(spec);
@@ -41,7 +62,9 @@ static void check_quoted(const char *text)
 		       quoted.text[i] != 0x7f);
 }
 
-/* A name in an image is never a protocol, and an absolute one stays as it is.
+/*
+ * A name in an image is no protocol but NBD's; that and an absolute path stay
+ * as they are.
  */
 static void check_resolved(const char *text)
 {
@@ -49,6 +72,12 @@ static void check_resolved(const char *text)
 
 	if (opener_resolve("/folder/image", text, &path, NULL)) {
 		assert(!path);
+		return;
+	}
+	assert(nbd_address_is(path) == nbd_address_is(text));
+	if (nbd_address_is(text)) {
+		assert(!strcmp(path, text));
+		free(path);
 		return;
 	}
 	assert(*path == '/' && text[strcspn(text, ":/")] != ':');
