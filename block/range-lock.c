@@ -10,7 +10,8 @@
  * overlap it.
  *
  * The list is as long as there are requests in flight, tens or hundreds: a
- * walk of it costs less than a tree's upkeep.
+ * walk of it costs less than a tree's upkeep. Where everybody shares, which is
+ * most of the time, nobody walks.
  */
 #include "block/range-lock.h"
 
@@ -26,8 +27,11 @@ static bool holds_conflict(const struct range_hold *a,
 	return a->off < b->off + b->len && b->off < a->off + a->len;
 }
 
-static bool grantable_locked(const struct range_hold *hold)
+static bool grantable_locked(const struct range_lock *lock,
+			     const struct range_hold *hold)
 {
+	if (!lock->exclusive_count)
+		return true;
 	for (const struct range_hold *h = hold->prev; h; h = h->prev)
 		if (holds_conflict(h, hold))
 			return false;
@@ -43,6 +47,7 @@ static void append_locked(struct range_lock *lock, struct range_hold *hold)
 	else
 		lock->first = hold;
 	lock->last = hold;
+	lock->exclusive_count += hold->kind == RANGE_EXCLUSIVE;
 }
 
 static void unlink_locked(struct range_lock *lock, struct range_hold *hold)
@@ -55,6 +60,7 @@ static void unlink_locked(struct range_lock *lock, struct range_hold *hold)
 		hold->next->prev = hold->prev;
 	else
 		lock->last = hold->prev;
+	lock->exclusive_count -= hold->kind == RANGE_EXCLUSIVE;
 }
 
 /* Queues a new hold; `granted` says how it stands. */
@@ -66,7 +72,7 @@ static void enter_locked(struct range_lock *lock, struct range_hold *hold,
 	hold->len = len;
 	hold->kind = kind;
 	append_locked(lock, hold);
-	hold->granted = grantable_locked(hold);
+	hold->granted = grantable_locked(lock, hold);
 }
 
 void range_lock_init(struct range_lock *lock)
@@ -74,6 +80,7 @@ void range_lock_init(struct range_lock *lock)
 	pthread_mutex_init(&lock->mutex, NULL);
 	lock->first = NULL;
 	lock->last = NULL;
+	lock->exclusive_count = 0;
 }
 
 void range_lock_release(struct range_lock *lock)
@@ -115,15 +122,17 @@ bool range_hold_try(struct range_lock *lock, struct range_hold *hold,
 void range_hold_drop(struct range_lock *lock, struct range_hold *hold)
 {
 	struct range_hold *later;
+	bool others_share;
 
 	pthread_mutex_lock(&lock->mutex);
 	assert(hold->granted);
+	others_share = !lock->exclusive_count;
 	later = hold->next;
 	unlink_locked(lock, hold);
 	hold->granted = false;
-	for (; later; later = later->next) {
+	for (; later && !others_share; later = later->next) {
 		if (later->granted || !holds_conflict(hold, later) ||
-		    !grantable_locked(later))
+		    !grantable_locked(lock, later))
 			continue;
 		later->granted = true;
 		pthread_cond_signal(&later->granted_cond);

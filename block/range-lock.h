@@ -30,6 +30,7 @@ struct range_hold {
 struct range_lock {
 	pthread_mutex_t mutex;
 	struct range_hold *first, *last; /* in order of arrival */
+	unsigned exclusive_count;	 /* of these, waiting ones included */
 };
 
 void range_lock_init(struct range_lock *lock);
