@@ -60,6 +60,8 @@ struct reservation {
 
 /* zero flags */
 #define FORMAT_ZERO_MAY_UNMAP 1u /* may give the clusters back */
+/* -ENOTSUP rather than write zeros; drivers, who write none, ignore it. */
+#define FORMAT_ZERO_NO_FALLBACK 2u
 
 struct check_args {
 	bool fix_leaks, fix_errors;

@@ -333,6 +333,12 @@ static int zero_by_writing(struct image *img, uint64_t guest_off, uint64_t len)
 	return 0;
 }
 
+static unsigned storage_zero_flags(unsigned flags)
+{
+	return (flags & FORMAT_ZERO_MAY_UNMAP ? STORAGE_ZERO_MAY_UNMAP : 0) |
+	       (flags & FORMAT_ZERO_NO_FALLBACK ? STORAGE_ZERO_NO_FALLBACK : 0);
+}
+
 /* For drivers that leave zeroing and discarding to the storage. */
 static int storage_part(struct image *img, uint64_t guest_off, uint64_t len,
 			bool discard, unsigned flags)
@@ -347,9 +353,7 @@ static int storage_part(struct image *img, uint64_t guest_off, uint64_t len,
 			ret = storage_discard(m.storage, m.host_off, m.len);
 		else if (m.kind == MAPPING_DATA)
 			ret = storage_zero(m.storage, m.host_off, m.len,
-					   flags & FORMAT_ZERO_MAY_UNMAP
-						   ? STORAGE_ZERO_MAY_UNMAP
-						   : 0);
+					   storage_zero_flags(flags));
 		if (ret < 0)
 			return ret;
 		guest_off += m.len;
@@ -371,7 +375,7 @@ static int zero_clusters(struct image *img, uint64_t guest_off, uint64_t len,
 	else
 		ret = storage_part(img, guest_off, len, false, flags);
 	range_hold_drop(&img->holds, &hold);
-	if (ret != -ENOTSUP)
+	if (ret != -ENOTSUP || (flags & FORMAT_ZERO_NO_FALLBACK))
 		return ret;
 	/* A backing file that is not open now may show data later. */
 	if (img->backing_name)
@@ -404,9 +408,11 @@ int image_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	if (ret < 0 || !len)
 		return ret;
 	inner_clusters(img, guest_off, len, &start, &end);
-	ret = zero_by_writing(img, guest_off, start - guest_off);
-	if (!ret && end > start)
+	/* Clusters first: they may be refused, and then nothing has changed. */
+	if (end > start)
 		ret = zero_clusters(img, start, end - start, flags);
+	if (!ret)
+		ret = zero_by_writing(img, guest_off, start - guest_off);
 	if (!ret)
 		ret = zero_by_writing(img, end, guest_off + len - end);
 	return ret < 0 ? ret : write_through(img);

@@ -154,6 +154,8 @@ unsigned image_file_flags(const struct image_open_args *args)
 		flags |= FILE_OPEN_NO_LOCK;
 	if (args->flags & IMAGE_DISTRUST_HOLES)
 		flags |= FILE_OPEN_DISTRUST_HOLES;
+	if (args->flags & IMAGE_GUEST_IO)
+		flags |= FILE_OPEN_RANDOM;
 	if (is_direct(args->cache))
 		flags |= FILE_OPEN_DIRECT;
 	return flags;

@@ -41,6 +41,8 @@ struct options;
 #define IMAGE_KEEP_GUESS 0x20u
 /* Every byte of every layer is read: file systems may lie about holes. */
 #define IMAGE_DISTRUST_HOLES 0x40u
+/* Small reads and writes anywhere are to come, as a guest makes them. */
+#define IMAGE_GUEST_IO 0x80u
 
 enum cache_mode {
 	CACHE_WRITEBACK,    /* durable on flush */
@@ -127,7 +129,16 @@ int image_close(struct image *img);
 int image_read(struct image *img, void *buf, size_t len, uint64_t guest_off);
 int image_write(struct image *img, const void *buf, size_t len,
 		uint64_t guest_off);
-/* Reads as zeros on return. MAY_UNMAP: FORMAT_ZERO_MAY_UNMAP. */
+/*
+ * image_read() where nobody has to wait: not for a hold, not for the data's
+ * disk, not for an unpacking. Else -EAGAIN, and `buf` holds anything.
+ */
+int image_read_nowait(struct image *img, void *buf, size_t len,
+		      uint64_t guest_off);
+/*
+ * Reads as zeros on return. `flags`: FORMAT_ZERO_*. -ENOTSUP only with
+ * NO_FALLBACK.
+ */
 int image_zero(struct image *img, uint64_t guest_off, uint64_t len,
 	       unsigned flags);
 /* Advisory, rounded inwards to whole clusters. */
@@ -157,6 +168,26 @@ int image_map(struct image *img, uint64_t guest_off, uint64_t len,
  */
 int image_read_mapping(struct image *img, const struct mapping *m,
 		       uint64_t skip, void *buf, size_t len);
+
+/*
+ * One run of plain bytes in a file, kept where it is until it is dropped: for
+ * whoever reads the bytes by other means than image_read(). Writing that way
+ * would pass by the locks of the storage.
+ */
+struct image_run {
+	struct image *img;
+	struct range_hold hold;
+	struct storage *storage;
+	uint64_t host_off;
+};
+
+/*
+ * False, and nothing is held, where the range is no single such run, does not
+ * lie in the file whole, or is not free to be held at once.
+ */
+bool image_run_take(struct image *img, struct image_run *run,
+		    uint64_t guest_off, uint64_t len);
+void image_run_drop(struct image_run *run);
 
 /*
  * A pass over the whole disk, in order of guest offset: image_map() joined with

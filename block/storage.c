@@ -153,6 +153,14 @@ int storage_read(struct storage *s, void *buf, size_t len, uint64_t off)
 	return storage_readv(s, &iov, 1, off);
 }
 
+int storage_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off)
+{
+	if (!s->ops->read_nowait || storage_is_aligned_kind(s) ||
+	    !range_inside(off, len, storage_size(s)))
+		return -EAGAIN;
+	return len ? s->ops->read_nowait(s, buf, len, off) : 0;
+}
+
 int storage_read_padded(struct storage *s, void *buf, size_t len, uint64_t off)
 {
 	uint64_t size = storage_size(s);

@@ -61,6 +61,12 @@ struct storage_ops {
 	int (*readv)(struct storage *s, const struct iovec *iov, int iov_count,
 		     uint64_t off);
 	/*
+	 * The same of what is in memory already: -EAGAIN for the rest, and
+	 * then `buf` holds anything. Inside the store, align 1.
+	 */
+	int (*read_nowait)(struct storage *s, void *buf, size_t len,
+			   uint64_t off);
+	/*
 	 * May extend a store that can grow; storage.c keeps size_bytes. If a
 	 * failed write has extended the store, the implementer calls
 	 * storage_raise_size() itself: bytes past size_bytes read as zeros
@@ -135,6 +141,11 @@ void storage_raise_size(struct storage *s, uint64_t size_bytes);
 int storage_read(struct storage *s, void *buf, size_t len, uint64_t off);
 int storage_readv(struct storage *s, const struct iovec *iov, int iov_count,
 		  uint64_t off);
+/*
+ * Reads only what needs no waiting, else -EAGAIN: then `buf` holds anything,
+ * and the caller reads in another way. For -EIO too somebody else may ask.
+ */
+int storage_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off);
 /* Bytes past the end read as zeros: for files that end inside a cluster. */
 int storage_read_padded(struct storage *s, void *buf, size_t len, uint64_t off);
 

@@ -104,6 +104,15 @@ int file_readv(struct storage *s, const struct iovec *iov, int iov_count,
 	return 0;
 }
 
+/* What is short or fails, for whatever reason, is left to a plain read. */
+int file_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off)
+{
+	struct iovec iov = {.iov_base = buf, .iov_len = len};
+	ssize_t done = preadv2(s->fd, &iov, 1, off, RWF_NOWAIT);
+
+	return done >= 0 && (size_t)done == len ? 0 : -EAGAIN;
+}
+
 /*
  * A write that failed halfway may have made the file longer all the same. The
  * size must own up to it: what lies past the end is taken for zeros later.

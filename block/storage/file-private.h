@@ -49,6 +49,7 @@ int file_lock(int fd, const char *name, unsigned flags, struct error *err);
 /* file-io.c */
 int file_readv(struct storage *s, const struct iovec *iov, int iov_count,
 	       uint64_t off);
+int file_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off);
 int file_writev(struct storage *s, const struct iovec *iov, int iov_count,
 		uint64_t off);
 int file_write_zeros(struct file *f, uint64_t off, uint64_t len);

@@ -20,6 +20,7 @@
 #define FILE_OPEN_SHARE_WRITERS	 0x40u /* others may write while we read */
 #define FILE_OPEN_DISTRUST_HOLES 0x80u /* SEEK_HOLE is not believed */
 #define FILE_OPEN_NO_FOLLOW	 0x100u /* the last part is no symbolic link */
+#define FILE_OPEN_RANDOM	 0x200u /* small I/O anywhere, as guests do */
 
 /*
  * Opens `path`. Directories, pipes, sockets and character devices are refused,

@@ -48,6 +48,14 @@ static int memory_readv(struct storage *s, const struct iovec *iov,
 	return 0;
 }
 
+static int memory_read_nowait(struct storage *s, void *buf, size_t len,
+			      uint64_t off)
+{
+	struct iovec iov = {.iov_base = buf, .iov_len = len};
+
+	return memory_readv(s, &iov, 1, off);
+}
+
 /* Makes every page of the vector; what it adds reads as before. */
 static int make_pages(struct memory *m, struct pages_walk walk)
 {
@@ -176,6 +184,7 @@ static void memory_close(struct storage *s)
 static const struct storage_ops memory_ops = {
 	.name = "memory",
 	.readv = memory_readv,
+	.read_nowait = memory_read_nowait,
 	.writev = memory_writev,
 	.zero = memory_zero,
 	.discard = memory_discard,
