@@ -338,7 +338,7 @@ fuzz-programs: $(FUZZ_PROGRAMS)
 
 # --- looking at the code -----------------------------------------------------
 
-C_FILES = $(shell find block formats cli tests bench -name '*.[ch]' | sort)
+C_FILES = $(shell find block formats nbd-server cli tests bench -name '*.[ch]' | sort)
 
 .PHONY: tidy format format-check analyze
 tidy: ## check include arrows, banned calls, layout and scripts

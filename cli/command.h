@@ -66,5 +66,6 @@ command_function command_io;
 command_function command_map;
 command_function command_measure;
 command_function command_resize;
+command_function command_serve;
 
 #endif

@@ -67,6 +67,12 @@ const struct command commands[] = {
 	 "[--object objectdef] [--image-opts] [-f fmt] "
 	 "[--preallocation=prealloc] [-q] [--shrink] filename [+ | -]size",
 	 command_resize},
+	{"serve", "serve images to NBD clients",
+	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-t cache] [-U] "
+	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
+	 "[-k socket | [-b address] [-p port]] [-e clients] [--fork] "
+	 "[--pid-file file] [filename]",
+	 command_serve},
 	{NULL, NULL, NULL, NULL},
 };
 

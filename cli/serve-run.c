@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Carrying out a plan to serve: see serve-run.h. */
+#include "cli/serve-run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "block/error.h"
+#include "cli/command.h"
+#include "cli/listen.h"
+#include "cli/message.h"
+#include "nbd-server/server.h"
+
+#define HANDSHAKE_MS 10000
+#define STALL_MS     60000
+#define STOP_MS	     3000
+/* Workers wait for disks rather than compute. */
+#define THREADS	     16
+#define DEFAULT_PORT "10809"
+
+struct service {
+	const struct serve_plan *plan;
+	struct nbd_exports exports;
+	struct listeners listeners;
+	int stop_fd;
+	int ready_fd; /* tells the parent of --fork; -1: there is none */
+};
+
+/* ---- images ---- */
+
+static bool open_export(const struct command_context *ctx,
+			const struct serve_plan *plan,
+			const struct serve_export *from, struct nbd_export *out)
+{
+	struct open_request request = from->image;
+
+	request.flags |= IMAGE_GUEST_IO;
+	if (!from->read_only)
+		request.flags |= IMAGE_WRITE;
+	out->img = open_image(ctx, &request);
+	if (!out->img)
+		return false;
+	out->name = from->name;
+	out->description = from->description;
+	out->read_only = from->read_only;
+	out->discard = plan->discard;
+	out->offers_depth = plan->offers_depth;
+	out->max_clients = plan->clients_per_export;
+	return true;
+}
+
+static bool open_exports(const struct command_context *ctx,
+			 struct service *service)
+{
+	const struct serve_plan *plan = service->plan;
+	struct nbd_exports *exports = &service->exports;
+
+	exports->items = calloc(plan->export_count, sizeof(*exports->items));
+	if (!exports->items) {
+		message_error("No memory for %zu exports", plan->export_count);
+		return false;
+	}
+	for (; exports->count < plan->export_count; exports->count++)
+		if (!open_export(ctx, plan, &plan->exports[exports->count],
+				 &exports->items[exports->count]))
+			return false;
+	return true;
+}
+
+/* False after a message if what was written may not be durable. */
+static bool close_exports(struct nbd_exports *exports)
+{
+	bool good = true;
+
+	while (exports->count)
+		good &= open_close(exports->items[--exports->count].img);
+	free(exports->items);
+	return good;
+}
+
+/* ---- where to listen ---- */
+
+static int start_listening(struct service *service, struct error *err)
+{
+	const struct serve_plan *plan = service->plan;
+	int ret = listen_inherited(&service->listeners, err);
+
+	if (ret < 0)
+		return ret;
+	if (service->listeners.count) {
+		if (plan->unix_path || plan->address || plan->port)
+			return error_set(err, EINVAL,
+					 "Sockets were handed over by whoever "
+					 "started this, so no other address "
+					 "can be given");
+		return 0;
+	}
+	if (plan->unix_path)
+		return listen_unix(&service->listeners, plan->unix_path, err);
+	return listen_tcp(&service->listeners, plan->address,
+			  plan->port ? plan->port : DEFAULT_PORT, err);
+}
+
+/* ---- the process ---- */
+
+static int catch_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool write_pid_file(const char *path)
+{
+	FILE *file = fopen(path, "w");
+	bool good = file != NULL;
+
+	if (file) {
+		good = fprintf(file, "%ld\n", (long)getpid()) > 0;
+		good &= fclose(file) == 0;
+	}
+	if (!good)
+		message_error("Could not write pid file '%s': %s", path,
+			      strerror(errno));
+	return good;
+}
+
+/* Waits for the child; false if it ended instead. */
+static bool child_is_ready(int fd)
+{
+	FILE *file = fdopen(fd, "r");
+	bool ready = file && fgetc(file) != EOF;
+
+	if (file)
+		fclose(file);
+	return ready;
+}
+
+static void say_ready(int fd)
+{
+	FILE *file = fdopen(fd, "w");
+
+	if (!file)
+		return;
+	fputc('\n', file);
+	fclose(file);
+}
+
+/*
+ * The child goes on, and returns -1 or more: the descriptor to tell that it is
+ * ready. The parent waits for that and leaves with the child's status.
+ */
+static int go_to_background(void)
+{
+	int fds[2];
+	pid_t pid;
+	int status = 0;
+
+	if (pipe(fds))
+		return -1;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		close(fds[0]);
+		setsid();
+		return fds[1];
+	}
+	close(fds[1]);
+	if (pid > 0 && child_is_ready(fds[0]))
+		_exit(0);
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status)
+						       : 1);
+}
+
+/* Everything is there: clients may come. */
+static bool announce(struct service *service)
+{
+	const struct serve_plan *plan = service->plan;
+
+	if (plan->pid_file && !write_pid_file(plan->pid_file))
+		return false;
+	if (service->ready_fd >= 0)
+		say_ready(service->ready_fd);
+	return true;
+}
+
+static bool serve(struct service *service, struct error *err)
+{
+	const struct serve_plan *plan = service->plan;
+	struct nbd_server_args args = {
+		.listen_fds = service->listeners.fds,
+		.listen_count = service->listeners.count,
+		.exports = &service->exports,
+		.limits = {.handshake_ms = HANDSHAKE_MS, .stall_ms = STALL_MS},
+		.max_clients = plan->max_clients,
+		.stop_ms = STOP_MS,
+		.threads = THREADS,
+		.persistent = plan->persistent,
+		.stop_fd = service->stop_fd,
+	};
+
+	return nbd_server_run(&args, err) == 0;
+}
+
+int serve_run(struct command_context *ctx, const struct serve_plan *plan)
+{
+	struct service service = {.plan = plan, .ready_fd = -1};
+	struct error err = {0};
+	bool good;
+
+	if (plan->fork)
+		service.ready_fd = go_to_background();
+	service.stop_fd = catch_signals();
+	good = open_exports(ctx, &service);
+	if (good) {
+		good = start_listening(&service, &err) == 0;
+		if (good)
+			good = announce(&service) && serve(&service, &err);
+		if (err.code)
+			message_error("%s", err.message);
+	}
+	listeners_close(&service.listeners);
+	if (good && plan->pid_file)
+		unlink(plan->pid_file);
+	good &= close_exports(&service.exports);
+	close(service.stop_fd);
+	return good ? 0 : 1;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Serving images over NBD: what `platter serve` and the qemu-nbd name share.
+ * The commands fill a plan, serve_run() carries it out.
+ */
+#ifndef PLATTER_CLI_SERVE_RUN_H
+#define PLATTER_CLI_SERVE_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cli/open.h"
+#include "nbd-server/export.h"
+
+struct command_context;
+
+/* Of one process; each has files and tables of its own. */
+#define SERVE_EXPORTS_MAX 4096
+
+struct serve_export {
+	struct open_request image;
+	const char *name;
+	const char *description;
+	bool read_only;
+};
+
+struct serve_plan {
+	struct serve_export *exports;
+	size_t export_count;
+	bool discard;	   /* trims give space back */
+	bool offers_depth; /* qemu:allocation-depth */
+
+	const char *unix_path;
+	const char *address, *port;
+	unsigned clients_per_export; /* 0: no limit */
+	unsigned max_clients;
+	bool persistent;
+	bool fork;
+	const char *pid_file;
+};
+
+/* Returns the exit status, after a message if it is not 0. */
+int serve_run(struct command_context *ctx, const struct serve_plan *plan);
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Sockets of clients: see channel.h. */
+#include "nbd-server/channel.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
+}
+
+void channel_init(struct channel *ch, int fd, unsigned stall_ms)
+{
+	struct timeval stall = {
+		.tv_sec = stall_ms / 1000,
+		.tv_usec = stall_ms % 1000 * 1000,
+	};
+	int on = 1;
+
+	*ch = (struct channel){.fd = fd};
+	/* Fails on what is no TCP, where nothing is delayed. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+}
+
+/* Until there is something to read; only handshakes have a deadline. */
+static int wait_for_input(const struct channel *ch)
+{
+	struct pollfd fd = {.fd = ch->fd, .events = POLLIN};
+
+	while (ch->deadline_ms) {
+		int64_t left = ch->deadline_ms - now_ms();
+		int ret;
+
+		if (left <= 0)
+			return -ETIMEDOUT;
+		ret = poll(&fd, 1, left > INT_MAX ? INT_MAX : (int)left);
+		if (ret > 0)
+			break;
+		if (ret < 0 && errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
+int64_t channel_read_some(struct channel *ch, void *buf, size_t len)
+{
+	ssize_t done;
+	int ret = wait_for_input(ch);
+
+	if (ret < 0)
+		return ret;
+	do {
+		done = recv(ch->fd, buf, len, 0);
+	} while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+int channel_read(struct channel *ch, void *buf, size_t len)
+{
+	uint8_t *at = buf;
+
+	while (len) {
+		int64_t done = channel_read_some(ch, at, len);
+
+		if (done <= 0)
+			return done ? (int)done : -ECONNRESET;
+		at += done;
+		len -= (size_t)done;
+	}
+	return 0;
+}
+
+bool channel_wait(struct channel *ch, int other_fd)
+{
+	struct pollfd fds[2] = {
+		{.fd = ch->fd, .events = POLLIN},
+		{.fd = other_fd, .events = POLLIN},
+	};
+
+	return poll(fds, 2, -1) > 0 && fds[0].revents;
+}
+
+static void advance(struct iovec **iov, int *iov_count, size_t done)
+{
+	while (*iov_count && done >= (*iov)->iov_len) {
+		done -= (*iov)->iov_len;
+		++*iov;
+		--*iov_count;
+	}
+	if (*iov_count) {
+		(*iov)->iov_base = (uint8_t *)(*iov)->iov_base + done;
+		(*iov)->iov_len -= done;
+	}
+}
+
+int channel_writev(struct channel *ch, struct iovec *iov, int iov_count)
+{
+	advance(&iov, &iov_count, 0);
+	while (iov_count) {
+		struct msghdr msg = {
+			.msg_iov = iov,
+			.msg_iovlen = iov_count < IOV_MAX ? iov_count : IOV_MAX,
+		};
+		ssize_t done = sendmsg(ch->fd, &msg, MSG_NOSIGNAL);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		advance(&iov, &iov_count, (size_t)done);
+	}
+	return 0;
+}
+
+int channel_write(struct channel *ch, const void *buf, size_t len)
+{
+	/* A vector has no const; nothing is written through it. */
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
+
+	return channel_writev(ch, &iov, 1);
+}
+
+void channel_end_input(struct channel *ch)
+{
+	shutdown(ch->fd, SHUT_RD);
+}
+
+void channel_close(struct channel *ch)
+{
+	close(ch->fd);
+	ch->fd = -1;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bytes between us and one client, plain or enciphered. Transfers are whole
+ * or an error; a client that has gone is -ECONNRESET, one that does not move
+ * in time -ETIMEDOUT.
+ *
+ * One thread uses a channel; channel_end_input() may come from another.
+ */
+#ifndef PLATTER_NBD_SERVER_CHANNEL_H
+#define PLATTER_NBD_SERVER_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct channel {
+	int fd;
+	int64_t deadline_ms; /* of the handshake, CLOCK_MONOTONIC; 0: none */
+};
+
+/* Sets the socket up; a send that stalls for `stall_ms` fails (0: never). */
+void channel_init(struct channel *ch, int fd, unsigned stall_ms);
+
+/* All of `len`, and not a byte more; heeds the deadline. */
+int channel_read(struct channel *ch, void *buf, size_t len);
+/* What there is, at most `len`; waits for the first byte. 0: the end. */
+int64_t channel_read_some(struct channel *ch, void *buf, size_t len);
+/*
+ * Whether there is something to read, waiting for it or for `other_fd` to be
+ * readable.
+ */
+bool channel_wait(struct channel *ch, int other_fd);
+/* Changes `iov`. */
+int channel_writev(struct channel *ch, struct iovec *iov, int iov_count);
+int channel_write(struct channel *ch, const void *buf, size_t len);
+
+/* What has arrived can be read, then comes the end. */
+void channel_end_input(struct channel *ch);
+void channel_close(struct channel *ch);
+
+#endif

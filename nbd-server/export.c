@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Exports: see export.h. */
+#include "nbd-server/export.h"
+
+#include <string.h>
+
+#include "block/image.h"
+
+static bool is_called(const struct nbd_export *export,
+		      const struct nbd_string *name)
+{
+	return strlen(export->name) == name->len &&
+	       !memcmp(export->name, name->text, name->len);
+}
+
+struct nbd_export *nbd_export_find(const struct nbd_exports *exports,
+				   const struct nbd_string *name)
+{
+	for (size_t i = 0; i < exports->count; i++)
+		if (is_called(&exports->items[i], name))
+			return &exports->items[i];
+	if (!name->len && exports->count == 1)
+		return &exports->items[0];
+	return NULL;
+}
+
+bool nbd_export_enter(struct nbd_export *export)
+{
+	unsigned count = atomic_fetch_add(&export->client_count, 1);
+
+	if (!export->max_clients || count < export->max_clients)
+		return true;
+	nbd_export_leave(export);
+	return false;
+}
+
+void nbd_export_leave(struct nbd_export *export)
+{
+	atomic_fetch_sub(&export->client_count, 1);
+}
+
+/*
+ * All connections share one image, so what one has flushed is durable for all,
+ * and what one has written is read by all: CAN_MULTI_CONN is true.
+ */
+uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
+			  bool status_payload)
+{
+	uint16_t flags = NBD_TFLAG_HAS_FLAGS | NBD_TFLAG_SEND_FLUSH |
+			 NBD_TFLAG_SEND_FUA | NBD_TFLAG_SEND_CACHE |
+			 NBD_TFLAG_CAN_MULTI_CONN;
+
+	if (export->read_only)
+		flags |= NBD_TFLAG_READ_ONLY;
+	else
+		flags |= NBD_TFLAG_SEND_TRIM | NBD_TFLAG_SEND_WRITE_ZEROES |
+			 NBD_TFLAG_SEND_FAST_ZERO;
+	if (structured)
+		flags |= NBD_TFLAG_SEND_DF;
+	if (status_payload)
+		flags |= NBD_TFLAG_BLOCK_STATUS_PAYLOAD;
+	return flags;
+}
+
+unsigned nbd_export_meta(const struct nbd_export *export)
+{
+	return NBD_META_ALLOCATION |
+	       (export->offers_depth ? NBD_META_DEPTH : 0);
+}
+
+const char *nbd_meta_name(unsigned bit)
+{
+	return bit == NBD_META_ALLOCATION ? "base:allocation"
+					  : "qemu:allocation-depth";
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is offered under a name: an image, and how it may be used. Exports are
+ * made before the server starts and stay as they are until it has ended, so any
+ * thread reads them; the count of clients is the only thing that changes.
+ */
+#ifndef PLATTER_NBD_SERVER_EXPORT_H
+#define PLATTER_NBD_SERVER_EXPORT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nbd-server/wire.h"
+
+struct image;
+
+/* What a request may be told about a range; bits of a selection. */
+#define NBD_META_ALLOCATION 1u /* base:allocation */
+#define NBD_META_DEPTH	    2u /* qemu:allocation-depth */
+#define NBD_META_KINDS	    2
+
+struct nbd_export {
+	const char *name;	 /* "" is the default; borrowed */
+	const char *description; /* NULL: none; borrowed */
+	struct image *img;	 /* borrowed */
+	bool read_only;
+	bool discard;	      /* trims give space back; else they do nothing */
+	bool offers_depth;    /* qemu:allocation-depth */
+	unsigned max_clients; /* 0: no limit of its own */
+	atomic_uint client_count;
+};
+
+struct nbd_exports {
+	struct nbd_export *items;
+	size_t count;
+};
+
+/*
+ * NULL: there is none of that name. "" is the export of that name or, if there
+ * is only one export, that one.
+ */
+struct nbd_export *nbd_export_find(const struct nbd_exports *exports,
+				   const struct nbd_string *name);
+
+/* One more client, or false where there are too many. */
+bool nbd_export_enter(struct nbd_export *export);
+void nbd_export_leave(struct nbd_export *export);
+
+/* The transmission flags that a client of this kind is told. */
+uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
+			  bool status_payload);
+
+/* The metadata contexts that it has, as bits, and their names. */
+unsigned nbd_export_meta(const struct nbd_export *export);
+const char *nbd_meta_name(unsigned bit);
+
+#endif

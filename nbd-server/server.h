@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The server: takes clients from listening sockets, gives each a thread, and
+ * sees to it that all have ended when it returns.
+ */
+#ifndef PLATTER_NBD_SERVER_SERVER_H
+#define PLATTER_NBD_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "nbd-server/connection.h"
+
+struct error;
+
+struct nbd_server_args {
+	const int *listen_fds; /* non-blocking; borrowed */
+	size_t listen_count;
+	const struct nbd_exports *exports;
+	struct nbd_limits limits;
+	unsigned max_clients; /* others wait to be accepted */
+	unsigned stop_ms;     /* then what is still under way is cut off */
+	unsigned threads;     /* for requests that wait; 0: serial */
+	bool persistent;      /* goes on when the last client has left */
+	int stop_fd;	      /* readable: no more clients; borrowed */
+};
+
+/*
+ * Serves until stop_fd is readable or, unless persistent, the last client that
+ * chose an export has left. Requests under way are finished; images are
+ * neither flushed nor closed.
+ */
+int nbd_server_run(const struct nbd_server_args *args, struct error *err);
+
+#endif

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests of one client (spec: nbd 9 to 12).
+ *
+ * All that has arrived is parsed and tried before anything is sent: what
+ * finishes on the spot is answered in one call. A read's bytes lie in the
+ * batch's arena until then, a write's are taken from where they were received.
+ * Only what has to be started gets a buffer of its own.
+ *
+ * A payload is always read, also of a request that is refused, or the
+ * connection ends: it must never be taken for requests.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/image.h"
+#include "nbd-server/transmit.h"
+
+#define INPUT_BYTES (128u * 1024)
+
+struct transmission {
+	struct nbd_connection *con;
+	struct queue *queue;
+	struct nbd_buffers buffers;
+	struct nbd_request *idle; /* for reuse */
+	unsigned request_count;	  /* not idle */
+	bool stop;		  /* nothing more is parsed */
+	size_t in_start, in_end;  /* what is in `input` */
+	struct nbd_batch batch;
+	uint8_t input[INPUT_BYTES];
+};
+
+/* ---- requests and replies ---- */
+
+static struct nbd_request *take_request(struct transmission *t)
+{
+	struct nbd_request *r = t->idle;
+
+	if (r)
+		t->idle = r->next;
+	else
+		r = malloc(sizeof(*r));
+	if (r)
+		t->request_count++;
+	return r;
+}
+
+static void give_back(struct transmission *t, struct nbd_request *r)
+{
+	if (r->buffer)
+		nbd_buffers_put(&t->buffers, r->buffer);
+	nbd_status_release(&r->status);
+	r->next = t->idle;
+	t->idle = r;
+	t->request_count--;
+}
+
+/* Sends what has been gathered; a channel that fails ends it all. */
+static void send_batch(struct transmission *t)
+{
+	struct nbd_batch *batch = &t->batch;
+
+	if (batch->iov_count && !batch->error)
+		batch->error = channel_writev(&t->con->channel, batch->iov,
+					      batch->iov_count);
+	if (batch->error)
+		t->stop = true;
+	while (batch->spent) {
+		struct nbd_request *r = batch->spent;
+
+		batch->spent = r->next;
+		give_back(t, r);
+	}
+	batch->iov_count = 0;
+	batch->heads_len = 0;
+	batch->arena_len = 0;
+}
+
+static void answer(struct transmission *t, struct nbd_request *r)
+{
+	if (!nbd_batch_has_room(&t->batch))
+		send_batch(t);
+	nbd_batch_reply(&t->batch, r);
+}
+
+static void answer_finished(struct transmission *t)
+{
+	struct request *r;
+
+	while ((r = queue_reap(t->queue)))
+		answer(t, (struct nbd_request *)r);
+}
+
+/* Until there is room for one more; replies go out, or none would come. */
+static void wait_for_room(struct transmission *t)
+{
+	while (t->request_count >= NBD_IN_FLIGHT_MAX ||
+	       t->buffers.used_bytes >= NBD_BUFFER_BYTES_MAX) {
+		struct request *r = queue_wait(t->queue);
+
+		if (r)
+			answer(t, (struct nbd_request *)r);
+		send_batch(t);
+	}
+}
+
+/* ---- what a request may be ---- */
+
+static uint16_t flags_allowed(const struct nbd_connection *con, uint16_t type)
+{
+	uint16_t payload =
+		con->mode == NBD_EXTENDED ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+
+	switch (type) {
+	case NBD_CMD_READ:
+		return NBD_CMD_FLAG_FUA |
+		       (con->mode != NBD_SIMPLE ? NBD_CMD_FLAG_DF : 0);
+	case NBD_CMD_WRITE:
+		return NBD_CMD_FLAG_FUA | payload;
+	case NBD_CMD_WRITE_ZEROES:
+		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE |
+		       NBD_CMD_FLAG_FAST_ZERO;
+	case NBD_CMD_BLOCK_STATUS:
+		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE | payload;
+	default:
+		return NBD_CMD_FLAG_FUA;
+	}
+}
+
+static bool changes_disk(uint16_t type)
+{
+	return type == NBD_CMD_WRITE || type == NBD_CMD_WRITE_ZEROES ||
+	       type == NBD_CMD_TRIM;
+}
+
+/* Past the end of the disk is no space for writes, and nonsense otherwise. */
+static int check_range(const struct nbd_export *export,
+		       const struct nbd_command_in *in, uint64_t len)
+{
+	if (in->type == NBD_CMD_FLUSH ||
+	    range_inside(in->offset, len, export->img->size_bytes))
+		return 0;
+	return in->type == NBD_CMD_WRITE || in->type == NBD_CMD_WRITE_ZEROES
+		       ? -ENOSPC
+		       : -EINVAL;
+}
+
+/* 0 or a negative errno; `len` is that of the effect. */
+static int check_command(const struct nbd_connection *con,
+			 const struct nbd_command_in *in, uint64_t len)
+{
+	int ret;
+
+	if (changes_disk(in->type) && con->export->read_only)
+		return -EPERM;
+	ret = check_range(con->export, in, len);
+	if (ret < 0)
+		return ret;
+	if (in->flags & ~flags_allowed(con, in->type))
+		return -EINVAL;
+	if (in->type == NBD_CMD_READ && len > NBD_PAYLOAD_MAX)
+		return con->mode == NBD_SIMPLE ? -EINVAL : -EOVERFLOW;
+	if (in->type == NBD_CMD_BLOCK_STATUS && (!con->meta || !len))
+		return -EINVAL;
+	return in->type > NBD_CMD_BLOCK_STATUS ? -EINVAL : 0;
+}
+
+/* ---- carrying it out ---- */
+
+static int call_status(struct request *base)
+{
+	struct nbd_request *r = (struct nbd_request *)base;
+
+	return nbd_status_fill(&r->status, r->con->export->img, base->guest_off,
+			       base->len);
+}
+
+static void make_zero(struct nbd_request *r)
+{
+	r->base.op = REQUEST_ZERO;
+	if (!(r->in.flags & NBD_CMD_FLAG_NO_HOLE))
+		r->base.flags |= REQUEST_MAY_UNMAP;
+	if (r->in.flags & NBD_CMD_FLAG_FAST_ZERO)
+		r->base.flags |= REQUEST_NO_FALLBACK;
+}
+
+/* What the image is to do; false: nothing, it is done. */
+static bool translate(struct transmission *t, struct nbd_request *r)
+{
+	bool fua = r->in.flags & NBD_CMD_FLAG_FUA;
+
+	r->base.flags = fua && changes_disk(r->in.type) ? REQUEST_FUA : 0;
+	switch (r->in.type) {
+	case NBD_CMD_READ:
+		r->base.op = REQUEST_READ;
+		break;
+	case NBD_CMD_WRITE:
+		r->base.op = REQUEST_WRITE;
+		break;
+	case NBD_CMD_FLUSH:
+		r->base.op = REQUEST_FLUSH;
+		return true;
+	case NBD_CMD_TRIM:
+		r->base.op = REQUEST_DISCARD;
+		if (!t->con->export->discard) {
+			r->base.op = REQUEST_FLUSH;
+			r->base.flags = 0;
+			return fua;
+		}
+		break;
+	case NBD_CMD_WRITE_ZEROES:
+		make_zero(r);
+		break;
+	case NBD_CMD_BLOCK_STATUS:
+		r->base.op = REQUEST_CALL;
+		r->base.call = call_status;
+		r->status.one = r->in.flags & NBD_CMD_FLAG_REQ_ONE;
+		break;
+	default:
+		return false;
+	}
+	return r->base.len > 0;
+}
+
+/* A buffer of its own, filled with what a write has so far. */
+static bool give_buffer(struct transmission *t, struct nbd_request *r)
+{
+	if (r->buffer)
+		return true;
+	r->buffer = nbd_buffers_get(&t->buffers, r->base.len);
+	if (!r->buffer)
+		return false;
+	if (r->base.op == REQUEST_WRITE)
+		memcpy(r->buffer->bytes, r->base.buf, r->base.len);
+	r->base.buf = r->buffer->bytes;
+	return true;
+}
+
+/* Where a read's bytes go for now. */
+static bool find_read_buffer(struct transmission *t, struct nbd_request *r)
+{
+	struct nbd_batch *batch = &t->batch;
+
+	if (r->base.len > NBD_ARENA_BYTES)
+		return give_buffer(t, r);
+	if (batch->arena_len + r->base.len > NBD_ARENA_BYTES)
+		send_batch(t);
+	r->base.buf = batch->arena + batch->arena_len;
+	return true;
+}
+
+static bool more_has_arrived(const struct transmission *t)
+{
+	return t->in_end - t->in_start >= sizeof(struct nbd_compact_request);
+}
+
+static void execute(struct transmission *t, struct nbd_request *r)
+{
+	bool moves = r->base.op == REQUEST_READ || r->base.op == REQUEST_WRITE;
+
+	if (r->base.op == REQUEST_READ && !find_read_buffer(t, r)) {
+		r->base.status = -ENOMEM;
+		answer(t, r);
+		return;
+	}
+	if (queue_try(t->queue, &r->base, more_has_arrived(t))) {
+		if (r->base.op == REQUEST_READ && !r->buffer)
+			t->batch.arena_len += r->base.len;
+		answer(t, r);
+		return;
+	}
+	if (moves && !give_buffer(t, r)) {
+		r->base.status = -ENOMEM;
+		answer(t, r);
+		return;
+	}
+	queue_start(t->queue, &r->base);
+}
+
+/* ---- taking it in ---- */
+
+/*
+ * The payload whole, in the input or in a buffer of the request's; false: the
+ * connection is of no more use.
+ */
+static bool take_payload(struct transmission *t, struct nbd_request *r)
+{
+	uint64_t len = r->in.payload_len;
+	size_t there = t->in_end - t->in_start;
+
+	if (len <= there) {
+		r->base.buf = t->input + t->in_start;
+		t->in_start += len;
+		return true;
+	}
+	r->buffer = nbd_buffers_get(&t->buffers, len);
+	if (!r->buffer)
+		return false;
+	r->base.buf = r->buffer->bytes;
+	memcpy(r->buffer->bytes, t->input + t->in_start, there);
+	t->in_start = t->in_end;
+	/* What is ready goes out first: this may take the client a while. */
+	send_batch(t);
+	return channel_read(&t->con->channel, r->buffer->bytes + there,
+			    len - there) == 0;
+}
+
+/* The payload of a block status: the length, and which contexts. */
+static bool narrow_status(struct nbd_request *r, uint64_t *len)
+{
+	const uint8_t *at = r->base.buf;
+	uint64_t payload_len = r->in.payload_len;
+	unsigned wanted = 0;
+	be64_t raw_len;
+
+	if (payload_len < sizeof(raw_len) ||
+	    (payload_len - sizeof(raw_len)) % sizeof(be32_t))
+		return false;
+	memcpy(&raw_len, at, sizeof(raw_len));
+	*len = be64_get(raw_len);
+	for (uint64_t i = sizeof(raw_len); i < payload_len; i += 4) {
+		be32_t raw;
+		uint32_t id;
+
+		memcpy(&raw, at + i, sizeof(raw));
+		id = be32_get(raw);
+		if (!is_power_of_2(id) || !(id & r->status.meta) ||
+		    (id & wanted))
+			return false;
+		wanted |= id;
+	}
+	r->status.meta = wanted;
+	return wanted != 0;
+}
+
+static void serve(struct transmission *t, struct nbd_request *r)
+{
+	uint64_t len = r->in.type == NBD_CMD_FLUSH ? 0 : r->in.len;
+	bool has_filter =
+		r->in.type == NBD_CMD_BLOCK_STATUS && r->in.payload_len;
+
+	r->base.guest_off = r->in.offset;
+	r->base.status = 0;
+	if (has_filter && !narrow_status(r, &len))
+		r->base.status = -EINVAL;
+	if (!r->base.status)
+		r->base.status = check_command(t->con, &r->in, len);
+	r->base.len = len;
+	if (!r->base.status && translate(t, r))
+		execute(t, r);
+	else
+		answer(t, r);
+}
+
+static bool is_sane(const struct transmission *t,
+		    const struct nbd_command_in *in)
+{
+	uint32_t magic = t->con->mode == NBD_EXTENDED ? NBD_EXT_REQUEST_MAGIC
+						      : NBD_REQUEST_MAGIC;
+
+	return in->magic == magic && in->payload_len <= NBD_PAYLOAD_MAX;
+}
+
+static size_t header_len(const struct transmission *t)
+{
+	return t->con->mode == NBD_EXTENDED
+		       ? sizeof(struct nbd_ext_request)
+		       : sizeof(struct nbd_compact_request);
+}
+
+/* One request, if a whole header is there. */
+static bool take_one(struct transmission *t)
+{
+	struct nbd_command_in in;
+	struct nbd_request *r;
+
+	if (t->stop || t->in_end - t->in_start < header_len(t))
+		return false;
+	wait_for_room(t);
+	nbd_decode_request(&in, t->input + t->in_start,
+			   t->con->mode == NBD_EXTENDED);
+	t->in_start += header_len(t);
+	r = is_sane(t, &in) && in.type != NBD_CMD_DISC ? take_request(t) : NULL;
+	if (!r) {
+		t->stop = true;
+		return false;
+	}
+	r->in = in;
+	r->con = t->con;
+	r->buffer = NULL;
+	r->status = (struct nbd_status){.meta = t->con->meta};
+	if (!take_payload(t, r)) {
+		give_back(t, r);
+		t->stop = true;
+		return false;
+	}
+	serve(t, r);
+	return true;
+}
+
+/* More input, or something that is finished. */
+static void wait_for_more(struct transmission *t)
+{
+	size_t rest = t->in_end - t->in_start;
+	int64_t done;
+
+	if (queue_pending(t->queue) &&
+	    !channel_wait(&t->con->channel, queue_fd(t->queue)))
+		return;
+	memmove(t->input, t->input + t->in_start, rest);
+	t->in_start = 0;
+	t->in_end = rest;
+	done = channel_read_some(&t->con->channel, t->input + rest,
+				 INPUT_BYTES - rest);
+	if (done <= 0)
+		t->stop = true;
+	else
+		t->in_end += (size_t)done;
+}
+
+/* What is under way is finished; a client that has gone gets no more begun. */
+static void finish(struct transmission *t)
+{
+	struct request *r;
+
+	if (t->batch.error)
+		queue_cancel(t->queue);
+	while ((r = queue_wait(t->queue)))
+		answer(t, (struct nbd_request *)r);
+	send_batch(t);
+}
+
+static void free_transmission(struct transmission *t)
+{
+	assert(!t->request_count);
+	while (t->idle) {
+		struct nbd_request *r = t->idle;
+
+		t->idle = r->next;
+		free(r);
+	}
+	nbd_buffers_release(&t->buffers);
+	queue_free(t->queue);
+	free(t->batch.arena);
+	free(t);
+}
+
+static struct transmission *new_transmission(struct nbd_connection *con)
+{
+	struct transmission *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->con = con;
+	t->batch.con = con;
+	t->batch.arena = malloc(NBD_ARENA_BYTES);
+	if (t->batch.arena &&
+	    queue_new(&t->queue, con->export->img, con->pool) == 0)
+		return t;
+	free(t->batch.arena);
+	free(t);
+	return NULL;
+}
+
+void nbd_transmit(struct nbd_connection *con)
+{
+	struct transmission *t = new_transmission(con);
+
+	if (!t)
+		return;
+	while (!t->stop) {
+		while (take_one(t))
+			;
+		answer_finished(t);
+		send_batch(t);
+		if (!t->stop)
+			wait_for_more(t);
+	}
+	finish(t);
+	free_transmission(t);
+}
