@@ -3,6 +3,7 @@
 #include "cli/serve-run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,10 +149,22 @@ static bool child_is_ready(int fd)
 	return ready;
 }
 
+/* From here on nobody waits for what we say, or for us to end. */
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
 static void say_ready(int fd)
 {
 	FILE *file = fdopen(fd, "w");
 
+	leave_terminal();
 	if (!file)
 		return;
 	fputc('\n', file);

@@ -22,6 +22,7 @@ struct serve_export {
 	const char *name;
 	const char *description;
 	bool read_only;
+	char *words; /* what the names above may point into; owned, or NULL */
 };
 
 struct serve_plan {

@@ -34,6 +34,7 @@ static bool parse_export(const char *text, const struct serve_export *common,
 		return false;
 	}
 	*equals = '\0';
+	out->words = copy;
 	out->name = copy;
 	out->image.name = equals + 1;
 	return true;
@@ -131,6 +132,8 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		return args.status;
 	if (check_words(&words) && make_exports(&words, &args))
 		status = serve_run(ctx, plan);
+	for (size_t i = 0; i < plan->export_count; i++)
+		free(plan->exports[i].words);
 	free(plan->exports);
 	free(words.exports.items);
 	return status;

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers and their clients' lives: starting, many at once, stopping, dying."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import nbd_server as wire
+import pytest
+from conftest import find
+from nbd_server import Server, serving
+
+SIZE = 8 << 20
+
+
+@pytest.fixture
+def disk(tmp_path):
+    path = tmp_path / "disk.raw"
+    path.write_bytes(random.Random(5).randbytes(1 << 16) * (SIZE >> 16))
+    return path
+
+
+# --- starting ----------------------------------------------------------------
+
+
+def test_fork_returns_when_clients_may_come(platter, disk, tmp_path):
+    platter.good("serve --fork --socket sock --pid-file pid -f raw", [disk])
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        client = wire.Client(tmp_path / "sock").start()
+        assert client.error_of(wire.FLUSH, 0, 0) == 0
+        client.close()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    give_up = time.monotonic() + 30
+    while (tmp_path / "sock").exists() or (tmp_path / "pid").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_fork_tells_why_it_failed(platter, disk, tmp_path):
+    assert "No such file" in platter.bad(
+        "serve --fork --socket sock -f raw none.raw")
+    (tmp_path / "sock").write_text("")
+    assert "sock" in platter.bad("serve --fork --socket sock -f raw", [disk])
+    assert (tmp_path / "sock").read_text() == ""
+
+
+def test_a_socket_left_behind_is_replaced(platter, platter_path, disk,
+                                          tmp_path):
+    server = Server(platter_path, tmp_path, "-f", "raw", disk)
+    # Somebody listens there: it stays theirs.
+    assert "sock" in platter.bad("serve --socket sock -r -U -f raw", [disk])
+    server.stop(signal.SIGKILL)
+    assert (tmp_path / "sock").exists()
+    with serving(platter_path, tmp_path, "-f", "raw", disk) as again:
+        again.connect().start().close()
+    assert not (tmp_path / "sock").exists()
+
+
+def test_only_the_owner_may_connect(platter_path, disk, tmp_path):
+    with serving(platter_path, tmp_path, "-f", "raw", disk) as server:
+        assert server.socket.stat().st_mode & 0o777 == 0o600
+
+
+def test_sockets_may_be_handed_over(platter_path, disk, tmp_path):
+    """As libnbd's tools start a server."""
+    done = subprocess.run(
+        [find("nbdinfo"), "--size", "--", "[", str(platter_path), "serve", "-r",
+         "-f", "raw", str(disk), "]"], capture_output=True, check=False,
+        text=True, timeout=60, cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr) == (str(SIZE), "")
+
+
+def test_tcp(platter_path, disk, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [str(platter_path), "serve", "-b", "127.0.0.1", "-p", str(port),
+         "-f", "raw", str(disk)], cwd=tmp_path)
+    try:
+        give_up = time.monotonic() + 30
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port)):
+                    break
+            except ConnectionRefusedError:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+        done = subprocess.run(
+            [find("nbdcopy"), f"nbd://127.0.0.1:{port}", "copy.raw"],
+            check=False, capture_output=True, timeout=60, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    assert (tmp_path / "copy.raw").read_bytes() == disk.read_bytes()
+
+
+@pytest.mark.parametrize("words,text", [
+    ("-f raw", "Expecting one image file name"),
+    ("-f raw disk.raw disk.raw", "Expecting one image file name"),
+    ("-f raw -E disk.raw", "not NAME=FILE"),
+    ("-f raw -E a=disk.raw -E a=disk.raw", "Two exports"),
+    ("-k s -p 1 -f raw disk.raw", "exclude each other"),
+    ("-e many -f raw disk.raw", "number of clients"),
+    ("-f none disk.raw", "none"),
+    ("-k " + "s" * 200 + " -f raw disk.raw", "longer than"),
+    ("-b no.such.host.invalid -f raw disk.raw", "no.such.host.invalid"),
+])
+def test_wrong_words(platter, disk, words, text):
+    assert text in platter.bad("serve", words)
+
+
+# --- many --------------------------------------------------------------------
+
+
+def test_sixty_four_clients_at_once(platter_path, tmp_path):
+    count, piece = 64, 65536
+    (tmp_path / "many.raw").write_bytes(bytes(count * piece))
+    failures = []
+
+    def work(server, number):
+        try:
+            rng = random.Random(number)
+            client = server.connect().start(wire.STRUCTURED)
+            base, model = number * piece, bytearray(piece)
+            for _ in range(30):
+                at = rng.randrange(piece - 512)
+                data = bytes([rng.randrange(256)]) * 512
+                assert client.error_of(wire.WRITE, base + at, 512, 0,
+                                       data) == 0
+                model[at:at + 512] = data
+                assert client.read(base, piece) == model
+            client.close()
+        except Exception as failure:
+            failures.append(failure)
+
+    with serving(platter_path, tmp_path, "-e", "0", "-f", "raw",
+                 "many.raw") as server:
+        threads = [threading.Thread(target=work, args=(server, n))
+                   for n in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_no_more_clients_than_allowed(platter_path, disk, tmp_path):
+    with serving(platter_path, tmp_path, "-e", "2", "-f", "raw",
+                 disk) as server:
+        first, second = (server.connect().start() for _ in range(2))
+        third = server.connect()
+        third.greet()
+        assert third.go()[-1][0] == wire.POLICY
+        assert third.go(option=wire.INFO)[-1][0] == wire.ACK
+        first.close()
+        give_up = time.monotonic() + 30
+        while third.go()[-1][0] == wire.POLICY:
+            assert time.monotonic() < give_up
+        assert third.error_of(wire.FLUSH, 0, 0) == 0
+        second.close()
+
+
+def test_a_thousand_exports(platter, platter_path, tmp_path):
+    platter.good("create -q -f qcow2 disk.qcow2 1G")
+    words = []
+    for number in range(1000):
+        os.link(tmp_path / "disk.qcow2", tmp_path / f"{number}.qcow2")
+        words += ["-E", f"n{number}={number}.qcow2"]
+    with serving(platter_path, tmp_path, "-r", "-f", "qcow2",
+                 *words) as server:
+        client = server.connect()
+        client.greet()
+        assert len(client.option(wire.LIST)) == 1001
+        client.start_name = client.go(b"n999")
+        client.send_request(wire.READ, 0, 512)
+        assert client.simple_reply(512)[2] == bytes(512)
+
+
+# --- stopping ----------------------------------------------------------------
+
+
+def in_handshake(server):
+    client = server.connect()
+    client.greet()
+    return client
+
+
+def in_a_payload(server):
+    client = server.connect().start()
+    client.send_request(wire.WRITE, 0, 1 << 20, 0, bytes(1000))
+    return client
+
+
+def not_reading(server):
+    """Has asked for more than any buffer between us holds."""
+    client = server.connect().start()
+    for _ in range(16):
+        client.send_request(wire.READ, 0, 4 << 20)
+    return client
+
+
+STATES = {
+    "nothing said": lambda server: server.connect(),
+    "in its handshake": in_handshake,
+    "idle": lambda server: server.connect().start(),
+    "in a payload": in_a_payload,
+    "not reading": not_reading,
+}
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT,
+                                 signal.SIGHUP], ids=lambda how: how.name)
+def test_clients_never_keep_a_server_from_stopping(platter_path, disk,
+                                                   tmp_path, state, how):
+    server = Server(platter_path, tmp_path, "-f", "raw", disk)
+    clients = [state(server) for _ in range(3)]
+    assert server.stop(how) == (0, "")
+    for client in clients:
+        client.close()
+    assert not server.socket.exists()
+
+
+def test_what_has_arrived_is_answered_before_the_end(platter_path, disk,
+                                                     tmp_path):
+    server = Server(platter_path, tmp_path, "-f", "raw", disk)
+    client = server.connect().start()
+    for number in range(64):
+        client.send_request(wire.WRITE, number * 512, 512, 0,
+                            bytes([number]) * 512)
+    assert server.stop() == (0, "")
+    for number in range(64):
+        assert client.simple_reply()[1] == 0
+    assert client.at_end()
+    data = disk.read_bytes()
+    assert data[:32768] == b"".join(bytes([n]) * 512 for n in range(64))
+
+
+def test_a_slow_reader_delays_nobody(platter_path, disk, tmp_path):
+    with serving(platter_path, tmp_path, "-f", "raw", disk) as server:
+        slow = not_reading(server)
+        other = server.connect().start(wire.STRUCTURED)
+        assert other.read(0, 1 << 20) == disk.read_bytes()[:1 << 20]
+        other.close()
+        for _ in range(16):
+            assert slow.simple_reply(4 << 20)[1] == 0
+        slow.close()
+
+
+# --- dying -------------------------------------------------------------------
+
+
+BLOCKS, BLOCK = 512, 4096
+
+
+class Promises:
+    """What each block may hold: the flushed byte, or any written since."""
+
+    def __init__(self):
+        self.allowed = {block: {0} for block in range(BLOCKS)}
+        self.newest = {}
+
+    def wrote(self, block, byte):
+        self.allowed[block].add(byte)
+        self.newest[block] = byte
+
+    def flushed(self):
+        for block, byte in self.newest.items():
+            self.allowed[block] = {byte}
+        self.newest = {}
+
+    def judge(self, content):
+        """After a crash, what is there is what stays."""
+        for block, allowed in self.allowed.items():
+            found = content[block * BLOCK:(block + 1) * BLOCK]
+            assert found == found[:1] * BLOCK
+            assert found[0] in allowed, block
+            self.allowed[block] = {found[0]}
+        self.newest = {}
+
+
+def write_and_flush(client, rng, promises):
+    for number in range(rng.randint(50, 150)):
+        block, byte = rng.randrange(BLOCKS), rng.randrange(1, 256)
+        client.send_request(wire.WRITE, block * BLOCK, BLOCK, 0,
+                            bytes([byte]) * BLOCK)
+        promises.wrote(block, byte)
+        assert client.simple_reply()[1] == 0
+        if number % 20 == 19:
+            assert client.error_of(wire.FLUSH, 0, 0) == 0
+            promises.flushed()
+
+
+@pytest.mark.parametrize("options", ["cluster_size=64k",
+                                     "cluster_size=4k,lazy_refcounts=on",
+                                     "cluster_size=512,compat=0.10"])
+def test_flushed_data_outlives_a_kill(options, platter, platter_path,
+                                      qemu_img, tmp_path):
+    """Killed under load again and again: what was flushed is there."""
+    rng, promises = random.Random(options), Promises()
+    platter.good("create -q -f qcow2 -o", options,
+                 f"disk.qcow2 {BLOCKS * BLOCK}")
+    for _ in range(8):
+        server = Server(platter_path, tmp_path, "-f", "qcow2", "disk.qcow2")
+        client = server.connect().start()
+        write_and_flush(client, rng, promises)
+        server.stop(signal.SIGKILL)
+        client.close()
+        check = qemu_img("check -r all disk.qcow2")
+        assert check.returncode == 0, check.stdout + check.stderr
+        qemu_img.good("convert -O raw disk.qcow2 out.raw")
+        promises.judge((tmp_path / "out.raw").read_bytes())
+
+
+def test_silent_clients_keep_nobody_out(platter_path, disk, tmp_path):
+    with serving(platter_path, tmp_path, "-f", "raw", disk) as server:
+        silent = [server.connect() for _ in range(100)]
+        client = server.connect().start()
+        assert client.error_of(wire.FLUSH, 0, 0) == 0
+        for one in [*silent, client]:
+            one.close()
