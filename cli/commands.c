@@ -70,8 +70,8 @@ const struct command commands[] = {
 	{"serve", "serve images to NBD clients",
 	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-t cache] [-U] "
 	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
-	 "[-k socket | [-b address] [-p port]] [-e clients] [--fork] "
-	 "[--pid-file file] [filename]",
+	 "[-k socket | [-b address] [-p port]] [-e clients] "
+	 "[--stats[=ofmt]] [--fork] [--pid-file file] [filename]",
 	 command_serve},
 	{NULL, NULL, NULL, NULL},
 };

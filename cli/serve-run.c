@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "block/error.h"
@@ -17,6 +18,7 @@
 #include "cli/listen.h"
 #include "cli/message.h"
 #include "nbd-server/server.h"
+#include "nbd-server/stats.h"
 
 #define HANDSHAKE_MS 10000
 #define STALL_MS     60000
@@ -29,7 +31,7 @@ struct service {
 	const struct serve_plan *plan;
 	struct nbd_exports exports;
 	struct listeners listeners;
-	int stop_fd;
+	int signal_fd;
 	int ready_fd; /* tells the parent of --fork; -1: there is none */
 };
 
@@ -53,6 +55,16 @@ static bool open_export(const struct command_context *ctx,
 	out->discard = plan->discard;
 	out->offers_depth = plan->offers_depth;
 	out->max_clients = plan->clients_per_export;
+	if (!plan->stats)
+		return true;
+	out->stats = malloc(sizeof(*out->stats));
+	if (!out->stats) {
+		message_error("No memory to count the requests of '%s'",
+			      out->name);
+		open_close(out->img);
+		return false;
+	}
+	nbd_stats_init(out->stats);
 	return true;
 }
 
@@ -79,8 +91,14 @@ static bool close_exports(struct nbd_exports *exports)
 {
 	bool good = true;
 
-	while (exports->count)
-		good &= open_close(exports->items[--exports->count].img);
+	while (exports->count) {
+		struct nbd_export *export = &exports->items[--exports->count];
+
+		good &= open_close(export->img);
+		if (export->stats)
+			nbd_stats_release(export->stats);
+		free(export->stats);
+	}
 	free(exports->items);
 	return good;
 }
@@ -110,7 +128,7 @@ static int start_listening(struct service *service, struct error *err)
 
 /* ---- the process ---- */
 
-static int catch_signals(void)
+static sigset_t caught_signals(void)
 {
 	sigset_t set;
 
@@ -118,6 +136,15 @@ static int catch_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	return set;
+}
+
+/* A descriptor that is readable while one of them waits to be taken. */
+static int catch_signals(void)
+{
+	sigset_t set = caught_signals();
+
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -199,6 +226,24 @@ static int go_to_background(void)
 						       : 1);
 }
 
+/* SIGUSR1 shows figures; the others end the server. */
+static bool on_signal(void *opaque)
+{
+	const struct service *service = opaque;
+	const struct timespec at_once = {0};
+	sigset_t set = caught_signals();
+	bool stop = false;
+	int signal;
+
+	while ((signal = sigtimedwait(&set, NULL, &at_once)) > 0)
+		if (signal != SIGUSR1)
+			stop = true;
+		else if (service->plan->stats)
+			serve_stats_print(&service->exports,
+					  service->plan->stats);
+	return stop;
+}
+
 /* Everything is there: clients may come. */
 static bool announce(struct service *service)
 {
@@ -223,7 +268,9 @@ static bool serve(struct service *service, struct error *err)
 		.stop_ms = STOP_MS,
 		.threads = THREADS,
 		.persistent = plan->persistent,
-		.stop_fd = service->stop_fd,
+		.wake = on_signal,
+		.opaque = service,
+		.wake_fd = service->signal_fd,
 	};
 
 	return nbd_server_run(&args, err) == 0;
@@ -237,7 +284,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 
 	if (plan->fork)
 		service.ready_fd = go_to_background();
-	service.stop_fd = catch_signals();
+	service.signal_fd = catch_signals();
 	good = open_exports(ctx, &service);
 	if (good) {
 		good = start_listening(&service, &err) == 0;
@@ -247,9 +294,11 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 			message_error("%s", err.message);
 	}
 	listeners_close(&service.listeners);
+	if (plan->stats && good)
+		serve_stats_print(&service.exports, plan->stats);
 	if (good && plan->pid_file)
 		unlink(plan->pid_file);
 	good &= close_exports(&service.exports);
-	close(service.stop_fd);
+	close(service.signal_fd);
 	return good ? 0 : 1;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "cli/open.h"
+#include "cli/serve-stats.h"
 #include "nbd-server/export.h"
 
 struct command_context;
@@ -36,6 +37,7 @@ struct serve_plan {
 	unsigned clients_per_export; /* 0: no limit */
 	unsigned max_clients;
 	bool persistent;
+	enum serve_stats stats; /* printed at the end, and on SIGUSR1 */
 	bool fork;
 	const char *pid_file;
 };

@@ -17,7 +17,7 @@ struct serve_words {
 	struct serve_plan plan;
 	struct serve_export first; /* what all exports have in common */
 	struct arg_list exports;   /* NAME=FILE */
-	const char *cache, *shared;
+	const char *cache, *shared, *stats;
 };
 
 /* `text` is NAME=FILE; cuts it, so that both are strings. */
@@ -98,7 +98,8 @@ static bool check_words(struct serve_words *words)
 			      "other");
 		return false;
 	}
-	return open_cache_mode(words->cache, "cache mode",
+	return serve_stats_parse(words->stats, &plan->stats) &&
+	       open_cache_mode(words->cache, "cache mode",
 			       &words->first.image.cache);
 }
 
@@ -121,6 +122,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'b', "bind", ARG_TEXT, &plan->address, NULL},
 		{'p', "port", ARG_TEXT, &plan->port, NULL},
 		{'e', "shared", ARG_TEXT, &words.shared, NULL},
+		{0, "stats", ARG_OPTIONAL, &words.stats, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
 		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},
 		ARGS_END,

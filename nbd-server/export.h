@@ -15,6 +15,7 @@
 #include "nbd-server/wire.h"
 
 struct image;
+struct nbd_stats;
 
 /* What a request may be told about a range; bits of a selection. */
 #define NBD_META_ALLOCATION 1u /* base:allocation */
@@ -29,6 +30,7 @@ struct nbd_export {
 	bool discard;	      /* trims give space back; else they do nothing */
 	bool offers_depth;    /* qemu:allocation-depth */
 	unsigned max_clients; /* 0: no limit of its own */
+	struct nbd_stats *stats; /* NULL: nothing is counted; borrowed */
 	atomic_uint client_count;
 };
 

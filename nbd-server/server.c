@@ -160,7 +160,7 @@ static bool turn(struct server *server)
 	bool full = server->client_count >= args->max_clients;
 	size_t count = 2;
 
-	fds[0] = (struct pollfd){.fd = args->stop_fd, .events = POLLIN};
+	fds[0] = (struct pollfd){.fd = args->wake_fd, .events = POLLIN};
 	fds[1] = (struct pollfd){.fd = server->ended_fd, .events = POLLIN};
 	for (size_t i = 0; i < args->listen_count; i++)
 		if (!full && !server->pause)
@@ -171,7 +171,7 @@ static bool turn(struct server *server)
 	server->pause = false;
 	if (fds[1].revents)
 		reap_clients(server);
-	if (fds[0].revents)
+	if (fds[0].revents && args->wake(args->opaque))
 		return true;
 	for (size_t i = 2; i < count; i++)
 		if (fds[i].revents && server->client_count < args->max_clients)

@@ -22,11 +22,17 @@ struct nbd_server_args {
 	unsigned stop_ms;     /* then what is still under way is cut off */
 	unsigned threads;     /* for requests that wait; 0: serial */
 	bool persistent;      /* goes on when the last client has left */
-	int stop_fd;	      /* readable: no more clients; borrowed */
+	/*
+	 * Called, on the thread that runs the server, when wake_fd is readable,
+	 * which it has to put an end to. True: no more clients.
+	 */
+	bool (*wake)(void *opaque);
+	void *opaque;
+	int wake_fd; /* borrowed */
 };
 
 /*
- * Serves until stop_fd is readable or, unless persistent, the last client that
+ * Serves until wake() says so or, unless persistent, the last client that
  * chose an export has left. Requests under way are finished; images are
  * neither flushed nor closed.
  */

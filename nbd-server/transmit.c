@@ -27,6 +27,7 @@ struct transmission {
 	unsigned request_count;	  /* not idle */
 	bool stop;		  /* nothing more is parsed */
 	size_t in_start, in_end;  /* what is in `input` */
+	struct nbd_counts counts; /* since the last batch */
 	struct nbd_batch batch;
 	uint8_t input[INPUT_BYTES];
 };
@@ -72,13 +73,26 @@ static void send_batch(struct transmission *t)
 		batch->spent = r->next;
 		give_back(t, r);
 	}
+	if (t->con->export->stats)
+		nbd_stats_add(t->con->export->stats, &t->counts);
 	batch->iov_count = 0;
 	batch->heads_len = 0;
 	batch->arena_len = 0;
 }
 
+static void count(struct transmission *t, const struct nbd_request *r)
+{
+	if (!t->con->export->stats || r->in.type >= NBD_STATS_OPS)
+		return;
+	nbd_counts_add(&t->counts, r->in.type, r->base.len, r->base.status < 0,
+		       r->start_ns);
+	t->counts.depth_max =
+		max_u64(t->counts.depth_max, queue_pending(t->queue) + 1);
+}
+
 static void answer(struct transmission *t, struct nbd_request *r)
 {
+	count(t, r);
 	if (!nbd_batch_has_room(&t->batch))
 		send_batch(t);
 	nbd_batch_reply(&t->batch, r);
@@ -388,6 +402,7 @@ static bool take_one(struct transmission *t)
 	}
 	r->in = in;
 	r->con = t->con;
+	r->start_ns = t->con->export->stats ? nbd_stats_clock() : 0;
 	r->buffer = NULL;
 	r->status = (struct nbd_status){.meta = t->con->meta};
 	if (!take_payload(t, r)) {
@@ -469,6 +484,8 @@ void nbd_transmit(struct nbd_connection *con)
 
 	if (!t)
 		return;
+	if (con->export->stats)
+		nbd_stats_add_client(con->export->stats);
 	while (!t->stop) {
 		while (take_one(t))
 			;

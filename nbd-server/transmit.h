@@ -11,6 +11,7 @@
 
 #include "block/queue.h"
 #include "nbd-server/connection.h"
+#include "nbd-server/stats.h"
 #include "nbd-server/wire.h"
 
 /* What one connection may have under way; more waits in its socket. */
@@ -66,6 +67,7 @@ struct nbd_request {
 	struct nbd_command_in in;
 	struct nbd_buffer *buffer; /* behind base.buf, if it is its own */
 	struct nbd_status status;
+	uint64_t start_ns; /* when it was taken, if that is counted */
 	const struct nbd_connection *con;
 };
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Servers and their clients' lives: starting, many at once, stopping, dying."""
 
+import json
 import os
 import random
 import signal
@@ -109,12 +110,56 @@ def test_tcp(platter_path, disk, tmp_path):
     ("-f raw -E a=disk.raw -E a=disk.raw", "Two exports"),
     ("-k s -p 1 -f raw disk.raw", "exclude each other"),
     ("-e many -f raw disk.raw", "number of clients"),
+    ("--stats=few -f raw disk.raw", "expecting 'human' or 'json'"),
     ("-f none disk.raw", "none"),
     ("-k " + "s" * 200 + " -f raw disk.raw", "longer than"),
     ("-b no.such.host.invalid -f raw disk.raw", "no.such.host.invalid"),
 ])
 def test_wrong_words(platter, disk, words, text):
     assert text in platter.bad("serve", words)
+
+
+# --- what it tells -----------------------------------------------------------
+
+
+def stats_of(text):
+    return {line["export"]: line for line in map(json.loads,
+                                                 text.splitlines())}
+
+
+def test_stats_count_what_was_asked(platter_path, disk, tmp_path):
+    (tmp_path / "other.raw").write_bytes(bytes(512))
+    server = Server(platter_path, tmp_path, "--stats=json", "-f", "raw",
+                    "-E", f"one={disk}", "-E", "two=other.raw")
+    client = server.connect().start(wire.STRUCTURED, name=b"one")
+    for _ in range(5):
+        client.read(0, 4096)
+    assert client.error_of(wire.WRITE, 0, 512, 0, bytes(512)) == 0
+    assert client.error_of(wire.READ, SIZE, 1) != 0
+    assert client.error_of(wire.FLUSH, 0, 0) == 0
+    os.kill(server.process.pid, signal.SIGUSR1)
+    early = [server.process.stderr.readline() for _ in range(2)]
+    assert client.error_of(wire.FLUSH, 0, 0) == 0
+    status, text = server.stop()
+    assert status == 0
+    before, after = stats_of("".join(early)), stats_of(text)
+    assert before["one"]["flush"]["requests"] == 1
+    one = after["one"]
+    assert one["read"] == {"requests": 6, "errors": 1, "bytes": 5 * 4096}
+    assert one["write"] == {"requests": 1, "errors": 0, "bytes": 512}
+    assert one["flush"] == {"requests": 2, "errors": 0, "bytes": 0}
+    assert one["clients"] == 1 and one["depth-max"] >= 1
+    assert sum(row["count"] for row in one["latency"]) == 9
+    assert after["two"] == {"export": "two", "clients": 0, "depth-max": 0,
+                            "latency": []}
+
+
+def test_stats_for_people(platter_path, disk, tmp_path):
+    server = Server(platter_path, tmp_path, "--stats", "-f", "raw", disk)
+    server.connect().start(wire.STRUCTURED).read(0, 1 << 20)
+    status, text = server.stop()
+    assert status == 0
+    assert "read    1 requests, 1 MiB, 0 failed" in text
 
 
 # --- many --------------------------------------------------------------------
