@@ -314,6 +314,18 @@ differential: $(PROGRAM) ## random operations on IMAGES (5000), as QEMU; SEED=s
 	@$(PYTHON) -B tests/differential/run.py --images $(IMAGES) \
 		--first $(FIRST) --seed $(SEED) $(PROGRAM)
 
+NBD_LOAD := $(BUILD)/bench/nbd-load
+$(NBD_LOAD): bench/nbd-load.c nbd-server/wire.h block/bytes.h
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -I. $(WARN) -pthread -o $@ $<
+
+.PHONY: bench-nbd
+bench-nbd: ## compare the speed of NBD servers
+	$(call install-deps,build quickstart test bench)
+	@$(MAKE) all $(NBD_LOAD)
+	@PLATTER=$(PROGRAM) NBD_LOAD=$(NBD_LOAD) bench/nbd $(BENCH_ARGS)
+
 bench: ## compare speed with other tools
 	$(call install-deps,build quickstart test bench)
 	@$(MAKE) all
