@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Commands of one call on their way; enough to hide what a round trip takes. */
@@ -65,10 +66,9 @@ static void check_alive(struct nbd_connection *conn)
 
 static void drain_wake(struct nbd_connection *conn)
 {
-	uint64_t count;
-	ssize_t got = read(conn->wake_fd, &count, sizeof(count));
+	eventfd_t count;
 
-	(void)got; /* nothing there is fine */
+	eventfd_read(conn->wake_fd, &count); /* nothing there is fine */
 }
 
 static short poll_events(unsigned direction)
@@ -121,9 +121,7 @@ static void pump_locked(struct nbd_connection *conn)
 /* What was sent may have to wait for room that nobody waits for. */
 static void wake_poller_locked(struct nbd_connection *conn)
 {
-	const uint64_t one = 1;
 	unsigned wanted;
-	ssize_t put;
 
 	if (!conn->polling)
 		return;
@@ -131,8 +129,8 @@ static void wake_poller_locked(struct nbd_connection *conn)
 	if (wanted == conn->polled_for && !conn->broken)
 		return;
 	conn->polled_for = wanted;
-	put = write(conn->wake_fd, &one, sizeof(one));
-	(void)put; /* full means that it is awake already */
+	/* Full means that it is awake already. */
+	eventfd_write(conn->wake_fd, 1);
 }
 
 /* ---- waiting ---- */
