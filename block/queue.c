@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "block/queue-private.h"
+#include "block/storage.h"
 
 /* A zero or discard of more than this may take its time. */
 #define SHORT_RANGE (1024 * 1024)
@@ -104,6 +105,43 @@ bool queue_try(struct queue *q, struct request *r, bool more)
 		return false;
 	r->status = carry_out(q->img, r);
 	return true;
+}
+
+/* ---- lending ---- */
+
+static bool has_holes(const struct image_run *run, uint64_t len)
+{
+	struct storage_extent extent;
+
+	return storage_extent_at(run->storage, run->host_off, len, &extent) <
+		       0 ||
+	       extent.hole || extent.len < len;
+}
+
+bool queue_lend(struct queue *q, struct request *r, bool whole)
+{
+	const void *bytes = NULL;
+
+	assert(r->op == REQUEST_READ);
+	if (!image_run_take(q->img, &r->run, r->guest_off, r->len))
+		return false;
+	if (!whole || !has_holes(&r->run, r->len))
+		bytes = storage_lend(r->run.storage, r->run.host_off, r->len);
+	if (!bytes) {
+		image_run_drop(&r->run);
+		return false;
+	}
+	/* Nobody writes there: the map has no permission for it. */
+	r->buf = (void *)(uintptr_t)bytes;
+	r->status = 0;
+	return true;
+}
+
+void queue_return(struct queue *q, struct request *r)
+{
+	(void)q;
+	image_run_drop(&r->run);
+	r->buf = NULL;
 }
 
 /* ---- by others ---- */

@@ -46,6 +46,14 @@ void queue_free(struct queue *q);
  * it does nothing that takes long; else, with nothing pending, it may.
  */
 bool queue_try(struct queue *q, struct request *r, bool more);
+/*
+ * A read without a copy: r->buf leads to bytes for system calls to read from
+ * (storage_lend() says what else not to do with them), and the range stays
+ * held, until queue_return(). False: they are not at hand, use queue_try().
+ * `whole`: no lending of ranges that have holes, which zeros would be sent for.
+ */
+bool queue_lend(struct queue *q, struct request *r, bool whole);
+void queue_return(struct queue *q, struct request *r);
 /* Once queue_try() has said no. Comes back through queue_reap(). */
 void queue_start(struct queue *q, struct request *r);
 /* Started and not yet reaped. */

@@ -161,6 +161,14 @@ int storage_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off)
 	return len ? s->ops->read_nowait(s, buf, len, off) : 0;
 }
 
+const void *storage_lend(struct storage *s, uint64_t off, size_t len)
+{
+	if (!s->ops->lend || storage_is_aligned_kind(s) || !len ||
+	    !range_inside(off, len, storage_size(s)))
+		return NULL;
+	return s->ops->lend(s, off, len);
+}
+
 int storage_read_padded(struct storage *s, void *buf, size_t len, uint64_t off)
 {
 	uint64_t size = storage_size(s);

@@ -66,6 +66,8 @@ struct storage_ops {
 	 */
 	int (*read_nowait)(struct storage *s, void *buf, size_t len,
 			   uint64_t off);
+	/* See storage_lend(). Inside the store, align 1, len > 0. */
+	const void *(*lend)(struct storage *s, uint64_t off, size_t len);
 	/*
 	 * May extend a store that can grow; storage.c keeps size_bytes. If a
 	 * failed write has extended the store, the implementer calls
@@ -146,6 +148,14 @@ int storage_readv(struct storage *s, const struct iovec *iov, int iov_count,
  * and the caller reads in another way. For -EIO too somebody else may ask.
  */
 int storage_read_nowait(struct storage *s, void *buf, size_t len, uint64_t off);
+/*
+ * Where the bytes lie in memory, for system calls to read them from, until the
+ * store is closed; NULL if they are not at hand. They are what the store holds
+ * at each moment: the caller keeps writers away while it uses them. Never look
+ * at them: if somebody cuts the file, reading them ends the process, while a
+ * system call only fails with EFAULT.
+ */
+const void *storage_lend(struct storage *s, uint64_t off, size_t len);
 /* Bytes past the end read as zeros: for files that end inside a cluster. */
 int storage_read_padded(struct storage *s, void *buf, size_t len, uint64_t off);
 

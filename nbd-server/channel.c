@@ -12,6 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* After which somebody may want to know that nothing moves. */
+#define PATIENCE_MS 100
+
 static int64_t now_ms(void)
 {
 	struct timespec ts;
@@ -22,16 +25,15 @@ static int64_t now_ms(void)
 
 void channel_init(struct channel *ch, int fd, unsigned stall_ms)
 {
-	struct timeval stall = {
-		.tv_sec = stall_ms / 1000,
-		.tv_usec = stall_ms % 1000 * 1000,
-	};
+	unsigned patience = stall_ms < PATIENCE_MS ? stall_ms : PATIENCE_MS;
+	struct timeval wait = {.tv_usec = patience * 1000};
 	int on = 1;
 
-	*ch = (struct channel){.fd = fd};
+	*ch = (struct channel){
+		.fd = fd, .stall_ms = stall_ms, .patience_ms = patience};
 	/* Fails on what is no TCP, where nothing is delayed. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 }
 
 /* Until there is something to read; only handshakes have a deadline. */
@@ -82,6 +84,12 @@ int channel_read(struct channel *ch, void *buf, size_t len)
 	return 0;
 }
 
+bool channel_may_fault(const struct channel *ch)
+{
+	(void)ch; /* all are plain sockets */
+	return true;
+}
+
 bool channel_wait(struct channel *ch, int other_fd)
 {
 	struct pollfd fds[2] = {
@@ -105,23 +113,43 @@ static void advance(struct iovec **iov, int *iov_count, size_t done)
 	}
 }
 
-int channel_writev(struct channel *ch, struct iovec *iov, int iov_count)
+int channel_send(struct channel *ch, struct iovec **iov, int *iov_count)
 {
-	advance(&iov, &iov_count, 0);
-	while (iov_count) {
+	advance(iov, iov_count, 0);
+	while (*iov_count) {
 		struct msghdr msg = {
-			.msg_iov = iov,
-			.msg_iovlen = iov_count < IOV_MAX ? iov_count : IOV_MAX,
+			.msg_iov = *iov,
+			.msg_iovlen =
+				*iov_count < IOV_MAX ? *iov_count : IOV_MAX,
 		};
 		ssize_t done = sendmsg(ch->fd, &msg, MSG_NOSIGNAL);
 
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
-		advance(&iov, &iov_count, (size_t)done);
+			return -errno;
+		advance(iov, iov_count, (size_t)done);
 	}
 	return 0;
+}
+
+int channel_writev(struct channel *ch, struct iovec *iov, int iov_count)
+{
+	unsigned stalled_ms = 0;
+
+	for (;;) {
+		const struct iovec before =
+			iov_count ? *iov : (struct iovec){0};
+		int ret = channel_send(ch, &iov, &iov_count);
+
+		if (ret != -EAGAIN)
+			return ret;
+		if (iov->iov_base != before.iov_base)
+			stalled_ms = 0;
+		stalled_ms += ch->patience_ms;
+		if (stalled_ms >= ch->stall_ms)
+			return -ETIMEDOUT;
+	}
 }
 
 int channel_write(struct channel *ch, const void *buf, size_t len)

@@ -17,9 +17,11 @@
 struct channel {
 	int fd;
 	int64_t deadline_ms; /* of the handshake, CLOCK_MONOTONIC; 0: none */
+	unsigned stall_ms;
+	unsigned patience_ms; /* of one call to send */
 };
 
-/* Sets the socket up; a send that stalls for `stall_ms` fails (0: never). */
+/* Sets the socket up; a send that stalls for `stall_ms` (> 0) fails. */
 void channel_init(struct channel *ch, int fd, unsigned stall_ms);
 
 /* All of `len`, and not a byte more; heeds the deadline. */
@@ -31,6 +33,16 @@ int64_t channel_read_some(struct channel *ch, void *buf, size_t len);
  * readable.
  */
 bool channel_wait(struct channel *ch, int other_fd);
+/*
+ * Whether what is sent is read by the kernel only, so that bytes which have
+ * gone (storage_lend()) fail a call and not the process.
+ */
+bool channel_may_fault(const struct channel *ch);
+/*
+ * Sends until all is gone, or nothing moves for a moment: -EAGAIN, and what is
+ * left is in `*iov`. For senders who hold something that others wait for.
+ */
+int channel_send(struct channel *ch, struct iovec **iov, int *iov_count);
 /* Changes `iov`. */
 int channel_writev(struct channel *ch, struct iovec *iov, int iov_count);
 int channel_write(struct channel *ch, const void *buf, size_t len);

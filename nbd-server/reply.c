@@ -181,7 +181,7 @@ static void add_read(struct nbd_batch *batch, const struct nbd_request *r)
 		add_iov(batch, r->base.buf, r->base.len);
 	} else if (!r->base.len) {
 		add_chunk(batch, r, NBD_CHUNK_NONE, true, 0);
-	} else if (r->in.flags & NBD_CMD_FLAG_DF) {
+	} else if (r->lent || (r->in.flags & NBD_CMD_FLAG_DF)) {
 		add_data(batch, r, 0, r->base.len, true);
 	} else {
 		add_pieces(batch, r);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "block/image.h"
+#include "block/storage.h"
 #include "nbd-server/transmit.h"
 
 #define INPUT_BYTES (128u * 1024)
@@ -49,6 +50,8 @@ static struct nbd_request *take_request(struct transmission *t)
 
 static void give_back(struct transmission *t, struct nbd_request *r)
 {
+	if (r->lent)
+		queue_return(t->queue, &r->base);
 	if (r->buffer)
 		nbd_buffers_put(&t->buffers, r->buffer);
 	nbd_status_release(&r->status);
@@ -57,14 +60,57 @@ static void give_back(struct transmission *t, struct nbd_request *r)
 	t->request_count--;
 }
 
+/* The bytes of `r` that are still to be sent, from a buffer of its own. */
+static int copy_lent(struct transmission *t, struct nbd_request *r,
+		     struct iovec *iov, int iov_count)
+{
+	const uint8_t *lent = r->base.buf;
+	int ret;
+
+	r->buffer = nbd_buffers_get(&t->buffers, r->base.len);
+	if (!r->buffer)
+		return -ENOMEM;
+	ret = storage_read(r->base.run.storage, r->buffer->bytes, r->base.len,
+			   r->base.run.host_off);
+	for (int i = 0; i < iov_count && !ret; i++) {
+		const uint8_t *at = iov[i].iov_base;
+
+		if (at >= lent && at < lent + r->base.len)
+			iov[i].iov_base = r->buffer->bytes + (at - lent);
+	}
+	queue_return(t->queue, &r->base);
+	r->lent = false;
+	return ret;
+}
+
+/* A client that takes its time keeps nobody away from what it has asked for. */
+static int send_all(struct transmission *t)
+{
+	struct channel *ch = &t->con->channel;
+	struct nbd_batch *batch = &t->batch;
+	struct iovec *iov = batch->iov;
+	int iov_count = batch->iov_count;
+	int ret;
+
+	if (!batch->lent_bytes)
+		return channel_writev(ch, iov, iov_count);
+	ret = channel_send(ch, &iov, &iov_count);
+	if (ret != -EAGAIN)
+		return ret;
+	ret = 0;
+	for (struct nbd_request *r = batch->spent; r && !ret; r = r->next)
+		if (r->lent)
+			ret = copy_lent(t, r, iov, iov_count);
+	return ret ? ret : channel_writev(ch, iov, iov_count);
+}
+
 /* Sends what has been gathered; a channel that fails ends it all. */
 static void send_batch(struct transmission *t)
 {
 	struct nbd_batch *batch = &t->batch;
 
 	if (batch->iov_count && !batch->error)
-		batch->error = channel_writev(&t->con->channel, batch->iov,
-					      batch->iov_count);
+		batch->error = send_all(t);
 	if (batch->error)
 		t->stop = true;
 	while (batch->spent) {
@@ -78,6 +124,7 @@ static void send_batch(struct transmission *t)
 	batch->iov_count = 0;
 	batch->heads_len = 0;
 	batch->arena_len = 0;
+	batch->lent_bytes = 0;
 }
 
 static void count(struct transmission *t, const struct nbd_request *r)
@@ -106,16 +153,25 @@ static void answer_finished(struct transmission *t)
 		answer(t, (struct nbd_request *)r);
 }
 
-/* Until there is room for one more; replies go out, or none would come. */
+static bool is_full(const struct transmission *t)
+{
+	return t->request_count >= NBD_IN_FLIGHT_MAX ||
+	       t->buffers.used_bytes >= NBD_BUFFER_BYTES_MAX;
+}
+
+/*
+ * Until there is room for one more. Replies go out first: what is lent in them
+ * may be what others, our own requests included, wait for.
+ */
 static void wait_for_room(struct transmission *t)
 {
-	while (t->request_count >= NBD_IN_FLIGHT_MAX ||
-	       t->buffers.used_bytes >= NBD_BUFFER_BYTES_MAX) {
-		struct request *r = queue_wait(t->queue);
+	while (is_full(t)) {
+		struct request *r;
 
+		send_batch(t);
+		r = is_full(t) ? queue_wait(t->queue) : NULL;
 		if (r)
 			answer(t, (struct nbd_request *)r);
-		send_batch(t);
 	}
 }
 
@@ -269,10 +325,41 @@ static bool more_has_arrived(const struct transmission *t)
 	return t->in_end - t->in_start >= sizeof(struct nbd_compact_request);
 }
 
+/*
+ * Straight out of memory. A large range is looked at for holes first, if the
+ * client can be told of them.
+ */
+static bool lend(struct transmission *t, struct nbd_request *r)
+{
+	bool whole = t->con->mode != NBD_SIMPLE &&
+		     !(r->in.flags & NBD_CMD_FLAG_DF) &&
+		     r->base.len >= NBD_HOLES_WORTH;
+
+	if (!channel_may_fault(&t->con->channel))
+		return false;
+	r->lent = queue_lend(t->queue, &r->base, whole);
+	if (!r->lent)
+		return false;
+	t->batch.lent_bytes += r->base.len;
+	return true;
+}
+
 static void execute(struct transmission *t, struct nbd_request *r)
 {
 	bool moves = r->base.op == REQUEST_READ || r->base.op == REQUEST_WRITE;
 
+	if (r->base.op == REQUEST_READ && lend(t, r)) {
+		answer(t, r);
+		if (t->batch.lent_bytes >= NBD_LENT_MAX)
+			send_batch(t);
+		return;
+	}
+	/*
+	 * From here on this thread may wait for a range: for one that it has
+	 * lent itself, or for somebody who waits for that.
+	 */
+	if (t->batch.lent_bytes)
+		send_batch(t);
 	if (r->base.op == REQUEST_READ && !find_read_buffer(t, r)) {
 		r->base.status = -ENOMEM;
 		answer(t, r);
@@ -404,6 +491,7 @@ static bool take_one(struct transmission *t)
 	r->con = t->con;
 	r->start_ns = t->con->export->stats ? nbd_stats_clock() : 0;
 	r->buffer = NULL;
+	r->lent = false;
 	r->status = (struct nbd_status){.meta = t->con->meta};
 	if (!take_payload(t, r)) {
 		give_back(t, r);

@@ -66,6 +66,7 @@ struct nbd_request {
 	struct nbd_request *next;
 	struct nbd_command_in in;
 	struct nbd_buffer *buffer; /* behind base.buf, if it is its own */
+	bool lent;		   /* base.buf is: not for us to look at */
 	struct nbd_status status;
 	uint64_t start_ns; /* when it was taken, if that is counted */
 	const struct nbd_connection *con;
@@ -74,6 +75,8 @@ struct nbd_request {
 /* ---- replies ---- */
 
 #define NBD_BATCH_IOV 1024
+/* From here on holes of a read are worth looking for. */
+#define NBD_HOLES_WORTH (16u * 1024)
 /* Of one reply: a head and data for each piece of it. */
 #define NBD_REPLY_PIECES 64
 #define NBD_REPLY_IOV	 (2 * NBD_REPLY_PIECES + 4)
@@ -81,11 +84,14 @@ struct nbd_request {
 /* Buffers of reads that finish on the spot; sent before it is used anew. */
 #define NBD_ARENA_BYTES (512u * 1024)
 
+/* Lent at once: what is copied if the client does not take it. */
+#define NBD_LENT_MAX (4u * 1024 * 1024)
+
 struct nbd_batch {
 	struct nbd_connection *con;
 	int error; /* of the channel; nothing is sent any more */
 	int iov_count;
-	size_t heads_len, arena_len;
+	size_t heads_len, arena_len, lent_bytes;
 	struct nbd_request *spent; /* to be given back once sent */
 	uint8_t *arena;
 	struct iovec iov[NBD_BATCH_IOV];

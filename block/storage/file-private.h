@@ -8,6 +8,8 @@
 #include "block/storage.h"
 #include "block/storage/file.h"
 
+struct file_map;
+
 struct file {
 	struct storage base; /* base.fd is the descriptor, and ours to close */
 	dev_t dev;	     /* which file it is: of a device, its number */
@@ -25,6 +27,8 @@ struct file {
 	atomic_bool no_discard;
 	atomic_bool no_reserve;
 	atomic_bool no_clone;
+
+	struct file_map *_Atomic map; /* of file-map.c; made when it is used */
 };
 
 static inline struct file *to_file(struct storage *s)
@@ -57,6 +61,10 @@ void file_write_behind(struct storage *s, uint64_t off, uint64_t len);
 int file_sync(struct storage *s);
 int file_extent(struct storage *s, uint64_t off, uint64_t len,
 		struct storage_extent *out);
+
+/* file-map.c */
+const void *file_lend(struct storage *s, uint64_t off, size_t len);
+void file_map_free(struct file *f);
 
 /* file-space.c */
 int file_zero(struct storage *s, uint64_t off, uint64_t len, unsigned flags);

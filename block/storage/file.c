@@ -3,6 +3,7 @@
  * Opening files and block devices as storages. The parts:
  *	file-facts.c	kind, size, alignment, abilities
  *	file-lock.c	locks against other programs
+ *	file-map.c	lending
  *	file-io.c	reading, writing, syncing, holes
  *	file-space.c	zeroing, discarding, reserving, cloning, resizing
  *
@@ -40,6 +41,7 @@ static int64_t device_allocated_bytes(struct storage *s)
 
 static void file_close(struct storage *s)
 {
+	file_map_free(to_file(s));
 	close(s->fd);
 	pthread_mutex_destroy(&to_file(s)->write_turn);
 	storage_release(s);
@@ -50,6 +52,7 @@ static const struct storage_ops file_ops = {
 	.name = "file",
 	.readv = file_readv,
 	.read_nowait = file_read_nowait,
+	.lend = file_lend,
 	.writev = file_writev,
 	.zero = file_zero,
 	.discard = file_discard,

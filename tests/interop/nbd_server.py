@@ -168,9 +168,13 @@ class Client:
                                offset, length)
         self.send(head + payload)
 
+    def reply_head(self):
+        """magic, error, cookie of a simple reply"""
+        return struct.unpack(">IIQ", self.receive(16))
+
     def simple_reply(self, data=0):
         """cookie, error, data"""
-        magic, error, cookie = struct.unpack(">IIQ", self.receive(16))
+        magic, error, cookie = self.reply_head()
         assert magic == SIMPLE_REPLY
         return cookie, error, b"" if error else self.receive(data)
 

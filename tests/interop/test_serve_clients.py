@@ -300,6 +300,57 @@ def test_a_slow_reader_delays_nobody(platter_path, disk, tmp_path):
         slow.close()
 
 
+def test_a_slow_reader_keeps_no_range(platter_path, disk, tmp_path):
+    """What it has asked for and does not take can be changed by others."""
+    disk.read_bytes()
+    with serving(platter_path, tmp_path, "-f", "raw", disk) as server:
+        before = disk.read_bytes()
+        slow = not_reading(server)
+        other = server.connect().start(wire.STRUCTURED)
+        other.read(0, 4096)
+        assert other.error_of(wire.ZEROES, 0, SIZE) == 0
+        assert other.error_of(wire.FLUSH, 0, 0) == 0
+        # The reply at hand was read before, what followed it after or before.
+        for _ in range(16):
+            _, error, data = slow.simple_reply(4 << 20)
+            assert error == 0
+            for at in range(0, len(data), 1 << 16):
+                piece = data[at:at + (1 << 16)]
+                assert piece in (before[at:at + (1 << 16)], bytes(1 << 16))
+        slow.close()
+        other.close()
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_client_never_waits_for_itself(form, qemu_img, platter_path,
+                                         tmp_path):
+    """Reads, and changes of what is where in the same places, at once."""
+    name = f"disk.{form}"
+    (tmp_path / "source.raw").write_bytes(b"y" * (1 << 20))
+    qemu_img.good("convert -f raw -S 0 -O", form, "source.raw", name)
+    (tmp_path / name).read_bytes()
+    with serving(platter_path, tmp_path, "-f", form, name) as server:
+        clients = [server.connect().start() for _ in range(3)]
+        rng = random.Random(6)
+        for _ in range(200):
+            for client in clients:
+                asked = []
+                for _ in range(12):
+                    at = rng.randrange(256) * 4096
+                    kind = rng.choice((wire.READ, wire.READ, wire.ZEROES,
+                                       wire.WRITE, wire.TRIM))
+                    payload = b"x" * 4096 if kind == wire.WRITE else b""
+                    client.send_request(kind, at, 4096, 0, payload, len(asked))
+                    asked.append(4096 if kind == wire.READ else 0)
+                client.asked = asked
+            for client in clients:
+                for _ in client.asked:
+                    magic, error, cookie = client.reply_head()
+                    assert (magic, error) == (wire.SIMPLE_REPLY, 0)
+                    client.receive(client.asked[cookie])
+    qemu_img.good("compare -q -f", form, "-F", form, name, name)
+
+
 # --- dying -------------------------------------------------------------------
 
 

@@ -377,6 +377,131 @@ static void a_file_that_was_cut_is_an_error(void **state)
 	tear_down(&rig, 0);
 }
 
+/* ---- lending ---- */
+
+/* Lent bytes, as a system call sees them; -errno if it cannot. */
+static ssize_t copy_by_kernel(void *out, const void *lent, size_t len)
+{
+	int fds[2];
+	ssize_t done;
+
+	assert_int_equal(pipe(fds), 0);
+	done = write(fds[1], lent, len);
+	if (done < 0)
+		done = -errno;
+	else
+		assert_int_equal(read(fds[0], out, (size_t)done), done);
+	close(fds[0]);
+	close(fds[1]);
+	return done;
+}
+
+static void expect_lent(struct rig *rig, struct request *r, int byte)
+{
+	uint8_t expect[CLUSTER], found[CLUSTER];
+
+	assert_true(queue_lend(rig->queue, r, true));
+	assert_int_equal(r->status, 0);
+	assert_int_equal(copy_by_kernel(found, r->buf, r->len), r->len);
+	memset(expect, byte, r->len);
+	assert_memory_equal(found, expect, r->len);
+	queue_return(rig->queue, r);
+}
+
+static void bytes_in_memory_are_lent(void **state)
+{
+	uint8_t buf[CLUSTER];
+	struct request w = writing(buf, 7 * CLUSTER, sizeof(buf), 0);
+	struct request r = reading(NULL, 0, CLUSTER);
+	struct rig rig;
+
+	(void)state;
+	file_fixture_make("disk", 16 * CLUSTER, 5);
+	set_up(&rig,
+	       open_on(file_fixture_open("disk", FILE_OPEN_WRITE), "raw"));
+	expect_lent(&rig, &r, 5);
+	/* What is written later is seen as well, odd offsets are fine. */
+	memset(buf, 9, sizeof(buf));
+	assert_true(queue_try(rig.queue, &w, false));
+	r.guest_off = 7 * CLUSTER + 1;
+	r.len = CLUSTER - 1;
+	expect_lent(&rig, &r, 9);
+	r.guest_off = 16 * CLUSTER - 1;
+	r.len = 1;
+	expect_lent(&rig, &r, 5);
+	tear_down(&rig, 0);
+}
+
+/* While it is lent nobody changes what is where; writing in place goes on. */
+static void lent_bytes_are_held(void **state)
+{
+	struct request r = reading(NULL, 0, CLUSTER);
+	struct range_hold hold;
+	struct rig rig;
+
+	(void)state;
+	file_fixture_make("disk", 16 * CLUSTER, 5);
+	set_up(&rig,
+	       open_on(file_fixture_open("disk", FILE_OPEN_WRITE), "raw"));
+	assert_true(queue_lend(rig.queue, &r, false));
+	assert_false(
+		range_hold_try(&rig.img->holds, &hold, 0, 1, RANGE_EXCLUSIVE));
+	queue_return(rig.queue, &r);
+	assert_true(
+		range_hold_try(&rig.img->holds, &hold, 0, 1, RANGE_EXCLUSIVE));
+	assert_false(queue_lend(rig.queue, &r, false));
+	range_hold_drop(&rig.img->holds, &hold);
+	tear_down(&rig, 0);
+}
+
+static void holes_and_what_is_cold_are_not_lent(void **state)
+{
+	struct request r = reading(NULL, 0, CLUSTER);
+	struct storage *s;
+	struct rig rig;
+
+	(void)state;
+	file_fixture_make("disk", 16 * CLUSTER, 5);
+	s = file_fixture_open("disk", FILE_OPEN_WRITE);
+	assert_int_equal(
+		storage_zero(s, 0, 4 * CLUSTER, STORAGE_ZERO_MAY_UNMAP), 0);
+	assert_int_equal(storage_sync(s), 0);
+	posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED);
+	set_up(&rig, open_on(s, "raw"));
+	assert_false(queue_lend(rig.queue, &r, true));
+	r.guest_off = 4 * CLUSTER;
+	assert_false(queue_lend(rig.queue, &r, true));
+	tear_down(&rig, 0);
+}
+
+static void a_cut_file_fails_the_call_and_not_the_process(void **state)
+{
+	struct request r = reading(NULL, 8 * CLUSTER, CLUSTER);
+	uint8_t found[CLUSTER];
+	struct rig rig;
+
+	(void)state;
+	file_fixture_make("disk", 16 * CLUSTER, 5);
+	set_up(&rig,
+	       open_on(file_fixture_open("disk", FILE_OPEN_WRITE), "raw"));
+	assert_true(queue_lend(rig.queue, &r, false));
+	assert_int_equal(truncate("disk", CLUSTER), 0);
+	assert_int_equal(copy_by_kernel(found, r.buf, r.len), -EFAULT);
+	queue_return(rig.queue, &r);
+	tear_down(&rig, 0);
+}
+
+static void other_storages_lend_nothing(void **state)
+{
+	struct request r = reading(NULL, 0, CLUSTER);
+	struct rig rig;
+
+	(void)state;
+	set_up(&rig, raw_in_memory(64 * KIB));
+	assert_false(queue_lend(rig.queue, &r, false));
+	tear_down(&rig, 0);
+}
+
 /* ---- several queues ---- */
 
 #define QUEUES	     4u
@@ -517,6 +642,19 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_file_that_was_cut_is_an_error,
 						file_fixture_set_up,
 						file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(bytes_in_memory_are_lent,
+						file_fixture_set_up,
+						file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(lent_bytes_are_held,
+						file_fixture_set_up,
+						file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(
+			holes_and_what_is_cold_are_not_lent,
+			file_fixture_set_up, file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_cut_file_fails_the_call_and_not_the_process,
+			file_fixture_set_up, file_fixture_tear_down),
+		cmocka_unit_test(other_storages_lend_nothing),
 		cmocka_unit_test(queues_share_an_image),
 	};
 
