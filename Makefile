@@ -306,6 +306,13 @@ crash-peer: $(PROGRAM) $(RECORDER) ## crash states of platter and of qemu-io
 fault: $(PROGRAM) $(SHIM) ## let every call of the built program fail, in turn
 	@$(PYTHON) -B tests/shim/inject.py $(FAULT_ARGS) $(PROGRAM) $(SHIM)
 
+.PHONY: test-guest
+test-guest: $(PROGRAM) ## guests (software emulation) on disks that we serve
+	$(call install-deps,build quickstart test guest)
+	@tests/guest/make-kit.sh $(BUILD)/guest
+	@GUEST_KIT=$(BUILD)/guest PLATTER=$(PROGRAM) $(PYTHON) -m pytest -q \
+		-p no:cacheprovider tests/guest
+
 .PHONY: differential
 IMAGES ?= 5000
 FIRST  ?= 0
