@@ -199,11 +199,12 @@ $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(REPLAY) $(SUPPORT) $(LIB)
 SHIM     := $(BUILD)/tests/shim/fault.so
 RECORDER := $(BUILD)/tests/shim/record.so
 $(RECORDER): tests/support/record.h
+$(SHIM): tests/shim/fault-plan.c tests/shim/fault-plan.h
 $(SHIM) $(RECORDER): $(BUILD)/%.so: %.c | $(OUT)
 	$(say) SHIM $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O1 -g $(WARN) -fno-builtin -fPIC \
-		-I. -shared -o $@ $<
+		-I. -shared -o $@ $(filter %.c,$^)
 
 # Stamps that change only when their text does: other flags rebuild the
 # objects, a source that went away rebuilds the archives.

@@ -1,93 +1,37 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Preloaded into the program as it ships: the nth call of one kind fails, or
- * is cut short, once or from then on. For tests only.
- *
- *	PLATTER_FAULT=KIND:NTH:HOW:LASTING LD_PRELOAD=fault.so platter ...
- *
- * KIND is a name of `kind_names`. HOW is an errno in decimal, or "short": the
- * transfer moves half of what was asked. LASTING is 1 if all later calls of the
- * kind fail as well. NTH 0 fails none and counts all.
- *
- * PLATTER_FAULT_REPORT names a file that gets, when the program ends, a line
- * for each kind: its name, the number of calls, the number that failed, and
- * where the first that failed was called from, as offset in the program.
- *
- * Only calls of the program itself count, and of the libraries it uses for
- * packing; what goes on inside the C library does not pass here. Any thread.
+ * is cut short, once or from then on. For tests only. Which call and how is
+ * said in the environment, see fault-plan.h; here is what stands in front of
+ * the C library's functions.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <seccomp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-enum kind {
-	KIND_READ,
-	KIND_WRITE,
-	KIND_SYNC,
-	KIND_TRUNCATE,
-	KIND_FALLOCATE,
-	KIND_LOCK,
-	KIND_OPEN,
-	KIND_RENAME,
-	KIND_SEEK,
-	KIND_MALLOC,
-	KIND_COUNT,
-};
-
-static const char *const kind_names[KIND_COUNT] = {
-	"read", "write", "sync",   "truncate", "fallocate",
-	"lock", "open",	 "rename", "seek",     "malloc",
-};
-
-enum verdict { PASS, FAIL, SHORTEN };
-
-/* Set before main() and constant from then on. */
-static struct {
-	int kind; /* -1: none */
-	uint64_t nth;
-	int code; /* 0: shorten */
-	bool lasting;
-	int report_fd; /* -1: none */
-} plan = {.kind = -1, .report_fd = -1};
-
-static _Atomic uint64_t calls[KIND_COUNT];
-static _Atomic uint64_t failed[KIND_COUNT];
-static _Atomic uintptr_t first_caller;
-/* The C library's start and end allocate as well: no business of ours. */
-static _Atomic bool active;
-
-static enum verdict judge(enum kind kind, void *caller)
-{
-	uintptr_t none = 0;
-	uint64_t call;
-
-	if (!atomic_load(&active))
-		return PASS;
-	call = atomic_fetch_add(&calls[kind], 1) + 1;
-	if ((int)kind != plan.kind || !plan.nth || call < plan.nth ||
-	    (call > plan.nth && !plan.lasting))
-		return PASS;
-	atomic_fetch_add(&failed[kind], 1);
-	atomic_compare_exchange_strong(&first_caller, &none, (uintptr_t)caller);
-	return plan.code ? FAIL : SHORTEN;
-}
+#include "tests/shim/fault-plan.h"
 
 static int fail(void)
 {
-	errno = plan.code;
+	errno = fault_code();
 	return -1;
 }
-
-#define CALLER __builtin_return_address(0)
 
 /* The function that the shim stands in front of; looked up once. */
 #define REAL(name)                                                  \
@@ -103,66 +47,67 @@ static int fail(void)
 
 /* ---- transfers ---- */
 
-static size_t half(size_t len)
-{
-	return len > 1 ? len / 2 : len;
-}
-
 ssize_t read(int fd, void *buf, size_t len)
 {
-	enum verdict v = judge(KIND_READ, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_read);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	return REAL(read)(fd, buf, v == SHORTEN ? half(len) : len);
+	return REAL(read)(fd, buf,
+			  v == FAULT_SHORTEN ? fault_shortened(len) : len);
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t off)
 {
-	enum verdict v = judge(KIND_READ, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_read);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	return REAL(pread)(fd, buf, v == SHORTEN ? half(len) : len, off);
+	return REAL(pread)(
+		fd, buf, v == FAULT_SHORTEN ? fault_shortened(len) : len, off);
 }
 
 ssize_t preadv(int fd, const struct iovec *iov, int count, off_t off)
 {
-	enum verdict v = judge(KIND_READ, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_read);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	if (v == SHORTEN && count)
-		return REAL(pread)(fd, iov->iov_base, half(iov->iov_len), off);
+	if (v == FAULT_SHORTEN && count)
+		return REAL(pread)(fd, iov->iov_base,
+				   fault_shortened(iov->iov_len), off);
 	return REAL(preadv)(fd, iov, count, off);
 }
 
 ssize_t write(int fd, const void *buf, size_t len)
 {
-	enum verdict v = judge(KIND_WRITE, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_write);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	return REAL(write)(fd, buf, v == SHORTEN ? half(len) : len);
+	return REAL(write)(fd, buf,
+			   v == FAULT_SHORTEN ? fault_shortened(len) : len);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
 {
-	enum verdict v = judge(KIND_WRITE, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_write);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	return REAL(pwrite)(fd, buf, v == SHORTEN ? half(len) : len, off);
+	return REAL(pwrite)(
+		fd, buf, v == FAULT_SHORTEN ? fault_shortened(len) : len, off);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t off)
 {
-	enum verdict v = judge(KIND_WRITE, CALLER);
+	enum fault_verdict v = fault_judge(FAULT_write);
 
-	if (v == FAIL)
+	if (v == FAULT_FAIL)
 		return fail();
-	if (v == SHORTEN && count)
-		return REAL(pwrite)(fd, iov->iov_base, half(iov->iov_len), off);
+	if (v == FAULT_SHORTEN && count)
+		return REAL(pwrite)(fd, iov->iov_base,
+				    fault_shortened(iov->iov_len), off);
 	return REAL(pwritev)(fd, iov, count, off);
 }
 
@@ -170,40 +115,40 @@ ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t off)
 
 int fsync(int fd)
 {
-	return judge(KIND_SYNC, CALLER) ? fail() : REAL(fsync)(fd);
+	return fault_judge(FAULT_sync) ? fail() : REAL(fsync)(fd);
 }
 
 int fdatasync(int fd)
 {
-	return judge(KIND_SYNC, CALLER) ? fail() : REAL(fdatasync)(fd);
+	return fault_judge(FAULT_sync) ? fail() : REAL(fdatasync)(fd);
 }
 
 int ftruncate(int fd, off_t len)
 {
-	return judge(KIND_TRUNCATE, CALLER) ? fail() : REAL(ftruncate)(fd, len);
+	return fault_judge(FAULT_truncate) ? fail() : REAL(ftruncate)(fd, len);
 }
 
 int fallocate(int fd, int mode, off_t off, off_t len)
 {
-	return judge(KIND_FALLOCATE, CALLER)
+	return fault_judge(FAULT_fallocate)
 		       ? fail()
 		       : REAL(fallocate)(fd, mode, off, len);
 }
 
 off_t lseek(int fd, off_t off, int whence)
 {
-	return judge(KIND_SEEK, CALLER) ? fail() : REAL(lseek)(fd, off, whence);
+	return fault_judge(FAULT_seek) ? fail() : REAL(lseek)(fd, off, whence);
 }
 
 int rename(const char *from, const char *to)
 {
-	return judge(KIND_RENAME, CALLER) ? fail() : REAL(rename)(from, to);
+	return fault_judge(FAULT_rename) ? fail() : REAL(rename)(from, to);
 }
 
 int renameat2(int from_fd, const char *from, int to_fd, const char *to,
 	      unsigned flags)
 {
-	return judge(KIND_RENAME, CALLER)
+	return fault_judge(FAULT_rename)
 		       ? fail()
 		       : REAL(renameat2)(from_fd, from, to_fd, to, flags);
 }
@@ -218,8 +163,7 @@ int open(const char *path, int flags, ...)
 		mode = va_arg(args, mode_t);
 		va_end(args);
 	}
-	return judge(KIND_OPEN, CALLER) ? fail()
-					: REAL(open)(path, flags, mode);
+	return fault_judge(FAULT_open) ? fail() : REAL(open)(path, flags, mode);
 }
 
 int openat(int folder, const char *path, int flags, ...)
@@ -232,7 +176,7 @@ int openat(int folder, const char *path, int flags, ...)
 		mode = va_arg(args, mode_t);
 		va_end(args);
 	}
-	return judge(KIND_OPEN, CALLER)
+	return fault_judge(FAULT_open)
 		       ? fail()
 		       : REAL(openat)(folder, path, flags, mode);
 }
@@ -246,10 +190,189 @@ int fcntl(int fd, int command, ...)
 	va_start(args, command);
 	arg = va_arg(args, void *);
 	va_end(args);
-	if ((command == F_OFD_SETLK || command == F_OFD_GETLK) &&
-	    judge(KIND_LOCK, CALLER))
+	if (fault_judge(command == F_OFD_SETLK || command == F_OFD_GETLK
+				? FAULT_lock
+				: FAULT_flags))
 		return fail();
 	return REAL(fcntl)(fd, command, arg);
+}
+
+/* What is closed is closed, also if it fails: the kernel does it so too. */
+int close(int fd)
+{
+	int ret = REAL(close)(fd);
+
+	return fault_judge(FAULT_close) ? fail() : ret;
+}
+
+int unlink(const char *path)
+{
+	return fault_judge(FAULT_unlink) ? fail() : REAL(unlink)(path);
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+	if (!fault_judge(FAULT_open))
+		return REAL(fopen)(path, mode);
+	fail();
+	return NULL;
+}
+
+int mkostemp(char *path, int flags)
+{
+	return fault_judge(FAULT_open) ? fail() : REAL(mkostemp)(path, flags);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	return fault_judge(FAULT_ioctl) ? fail()
+					: REAL(ioctl)(fd, request, arg);
+}
+
+int fchown(int fd, uid_t user, gid_t group)
+{
+	return fault_judge(FAULT_owner) ? fail()
+					: REAL(fchown)(fd, user, group);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+	return fault_judge(FAULT_owner) ? fail() : REAL(fchmod)(fd, mode);
+}
+
+/* ---- asking ---- */
+
+int stat(const char *path, struct stat *st)
+{
+	return fault_judge(FAULT_stat) ? fail() : REAL(stat)(path, st);
+}
+
+int fstat(int fd, struct stat *st)
+{
+	return fault_judge(FAULT_stat) ? fail() : REAL(fstat)(fd, st);
+}
+
+int fstatat(int folder, const char *path, struct stat *st, int flags)
+{
+	return fault_judge(FAULT_stat) ? fail()
+				       : REAL(fstatat)(folder, path, st, flags);
+}
+
+int statx(int folder, const char *path, int flags, unsigned mask,
+	  struct statx *st)
+{
+	return fault_judge(FAULT_stat)
+		       ? fail()
+		       : REAL(statx)(folder, path, flags, mask, st);
+}
+
+int statfs(const char *path, struct statfs *fs)
+{
+	return fault_judge(FAULT_stat) ? fail() : REAL(statfs)(path, fs);
+}
+
+int fstatfs(int fd, struct statfs *fs)
+{
+	return fault_judge(FAULT_stat) ? fail() : REAL(fstatfs)(fd, fs);
+}
+
+ssize_t readlink(const char *path, char *out, size_t len)
+{
+	return fault_judge(FAULT_stat) ? fail()
+				       : REAL(readlink)(path, out, len);
+}
+
+char *realpath(const char *path, char *out)
+{
+	if (!fault_judge(FAULT_stat))
+		return REAL(realpath)(path, out);
+	fail();
+	return NULL;
+}
+
+ssize_t getrandom(void *out, size_t len, unsigned flags)
+{
+	return fault_judge(FAULT_random) ? fail()
+					 : REAL(getrandom)(out, len, flags);
+}
+
+/* ---- locking oneself up ---- */
+
+int prctl(int option, ...)
+{
+	unsigned long a[4];
+	va_list args;
+
+	va_start(args, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(args, unsigned long);
+	va_end(args);
+	return fault_judge(FAULT_sandbox)
+		       ? fail()
+		       : REAL(prctl)(option, a[0], a[1], a[2], a[3]);
+}
+
+/* Landlock has no functions of its own. */
+long syscall(long number, ...)
+{
+	long a[6];
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	return fault_judge(FAULT_sandbox)
+		       ? fail()
+		       : REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4],
+				       a[5]);
+}
+
+int getrlimit(__rlimit_resource_t resource, struct rlimit *limit)
+{
+	return fault_judge(FAULT_sandbox) ? fail()
+					  : REAL(getrlimit)(resource, limit);
+}
+
+int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+	return fault_judge(FAULT_sandbox) ? fail()
+					  : REAL(setrlimit)(resource, limit);
+}
+
+/*
+ * libseccomp returns what others put into errno. It crashes when memory runs
+ * out while it makes its program, or loads one without some of the calls: that
+ * ends in a signal, before anything of an image was read, and is not ours.
+ */
+int seccomp_load(const scmp_filter_ctx filter)
+{
+	int ret;
+
+	if (fault_judge(FAULT_sandbox))
+		return -fault_code();
+	fault_spare(true);
+	ret = REAL(seccomp_load)(filter);
+	fault_spare(false);
+	if (!ret)
+		fault_locked_up();
+	return ret;
+}
+
+/* ---- threads ---- */
+
+int pthread_create(pthread_t *out, const pthread_attr_t *attr,
+		   void *(*start)(void *), void *arg)
+{
+	return fault_judge(FAULT_thread)
+		       ? fault_code()
+		       : REAL(pthread_create)(out, attr, start, arg);
 }
 
 /* ---- memory ---- */
@@ -268,74 +391,44 @@ static void *no_memory(void)
 
 void *malloc(size_t len)
 {
-	return judge(KIND_MALLOC, CALLER) ? no_memory() : __libc_malloc(len);
+	return fault_judge(FAULT_malloc) ? no_memory() : __libc_malloc(len);
 }
 
 void *calloc(size_t count, size_t len)
 {
-	return judge(KIND_MALLOC, CALLER) ? no_memory()
-					  : __libc_calloc(count, len);
+	return fault_judge(FAULT_malloc) ? no_memory()
+					 : __libc_calloc(count, len);
 }
 
 void *realloc(void *old, size_t len)
 {
-	return judge(KIND_MALLOC, CALLER) ? no_memory()
-					  : __libc_realloc(old, len);
+	return fault_judge(FAULT_malloc) ? no_memory()
+					 : __libc_realloc(old, len);
 }
 
 void *aligned_alloc(size_t align, size_t len)
 {
-	return judge(KIND_MALLOC, CALLER) ? no_memory()
-					  : __libc_memalign(align, len);
+	return fault_judge(FAULT_malloc) ? no_memory()
+					 : __libc_memalign(align, len);
 }
 
 int posix_memalign(void **out, size_t align, size_t len)
 {
-	if (judge(KIND_MALLOC, CALLER))
+	if (fault_judge(FAULT_malloc))
 		return ENOMEM;
 	*out = __libc_memalign(align, len);
 	return *out ? 0 : ENOMEM;
 }
 
-/* ---- start and end ---- */
-
-static int kind_of(const char *name)
+void *mmap(void *at, size_t len, int access, int flags, int fd, off_t off)
 {
-	for (int i = 0; i < KIND_COUNT; i++)
-		if (!strcmp(name, kind_names[i]))
-			return i;
-	return -1;
+	if (!fault_judge(FAULT_map))
+		return REAL(mmap)(at, len, access, flags, fd, off);
+	fail();
+	return MAP_FAILED;
 }
 
-static void read_plan(const char *text)
-{
-	char name[16], how[16];
-	unsigned long long nth;
-	int lasting;
-
-	if (sscanf(text, "%15[^:]:%llu:%15[^:]:%d", name, &nth, how,
-		   &lasting) != 4 ||
-	    (plan.kind = kind_of(name)) < 0) {
-		fprintf(stderr, "fault.so: PLATTER_FAULT=%s\n", text);
-		_exit(125);
-	}
-	plan.nth = nth;
-	plan.code = strcmp(how, "short") ? (int)strtoull(how, NULL, 10) : 0;
-	plan.lasting = lasting;
-}
-
-__attribute__((constructor)) static void start(void)
-{
-	const char *text = getenv("PLATTER_FAULT");
-	const char *report = getenv("PLATTER_FAULT_REPORT");
-
-	if (report)
-		plan.report_fd = REAL(open)(
-			report, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (text)
-		read_plan(text);
-	atomic_store(&active, text != NULL);
-}
+/* ---- end ---- */
 
 typedef int main_function(int argc, char **argv, char **environment);
 typedef int start_function(main_function *function, int argc, char **argv,
@@ -349,7 +442,7 @@ static int main_and_no_more(int argc, char **argv, char **environment)
 {
 	int status = program_main(argc, argv, environment);
 
-	atomic_store(&active, false);
+	fault_stop();
 	return status;
 }
 
@@ -363,29 +456,4 @@ int __libc_start_main(main_function *function, int argc, char **argv,
 	program_main = function;
 	return REAL(__libc_start_main)(main_and_no_more, argc, argv, init, fini,
 				       rtld_fini, stack_end);
-}
-
-/* Where in its file the code is, so that addr2line can name it. */
-static uintptr_t file_offset(uintptr_t address)
-{
-	Dl_info info;
-
-	if (!address || !dladdr((void *)address, &info))
-		return 0;
-	return address - (uintptr_t)info.dli_fbase;
-}
-
-__attribute__((destructor)) static void end(void)
-{
-	uintptr_t caller;
-
-	atomic_store(&active, false);
-	if (plan.report_fd < 0)
-		return;
-	caller = file_offset(atomic_load(&first_caller));
-	for (int i = 0; i < KIND_COUNT; i++)
-		dprintf(plan.report_fd, "%s %llu %llu %#lx\n", kind_names[i],
-			(unsigned long long)calls[i],
-			(unsigned long long)failed[i],
-			i == plan.kind ? (unsigned long)caller : 0ul);
 }

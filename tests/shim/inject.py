@@ -17,30 +17,53 @@ import errno
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
-from scenarios import SCENARIOS, Judge, make_files, run
+from files import make_files
+from scenarios import SCENARIOS, Judge, run
+from sites import Sites
 
 # For each kind of call, the ways in which it fails. Interrupted for ever is no
 # failure but a hang of the kernel, so that comes once only.
 WAYS = {
-    "read": (errno.EIO, errno.EINVAL, errno.EINTR, "short"),
-    "write": (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, "short"),
+    "read": (errno.EIO, errno.EINVAL, errno.EINTR, "half", "less1",
+             "512"),
+    "write": (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, "half",
+              "less1", "512"),
     "sync": (errno.EIO, errno.ENOSPC, errno.EINTR),
     "truncate": (errno.EIO, errno.ENOSPC, errno.EINVAL, errno.EINTR),
     "fallocate": (errno.EIO, errno.ENOSPC, errno.EOPNOTSUPP, errno.EINVAL,
-                  errno.EINTR),
+                  errno.EBUSY, errno.EINTR),
     "lock": (errno.EIO, errno.EAGAIN, errno.EINVAL, errno.EINTR),
     "open": (errno.EIO, errno.EMFILE, errno.EINTR),
     "rename": (errno.EIO, errno.ENOSPC, errno.EINVAL),
     "seek": (errno.EIO, errno.EINVAL),
     "malloc": (errno.ENOMEM,),
+    "stat": (errno.EIO, errno.ENOMEM),
+    "ioctl": (errno.EIO, errno.EINVAL, errno.EINTR),
+    "unlink": (errno.EIO,),
+    "close": (errno.EIO, errno.EINTR),
+    "thread": (errno.EAGAIN,),
+    "random": (errno.EINTR, errno.ENOSYS),
+    "map": (errno.ENOMEM,),
+    "sandbox": (errno.EPERM, errno.ENOSYS, errno.EINVAL),
+    "flags": (errno.EIO, errno.EINVAL),
+    "owner": (errno.EPERM, errno.EIO),
 }
 # Of many calls of one kind the short form takes this many, evenly spread.
-SHORT_CALLS = 9
+SHORT_CALLS = 3
+
+
+def copy_sparse(source, target):
+    """Holes of whole pages at the end stay holes."""
+    content = source.read_bytes()
+    with open(target, "wb") as file:
+        file.write(content.rstrip(b"\0"))
+        file.truncate(len(content))
 
 
 class Bench:
@@ -58,7 +81,8 @@ class Bench:
         self.folder.mkdir()
         for name in scenario.needs:
             to = scenario.target if name == "old" else name
-            shutil.copyfile(self.files / name, self.folder / to)
+            (self.folder / to).parent.mkdir(exist_ok=True)
+            copy_sparse(self.files / name, self.folder / to)
 
     def run(self, scenario, fault=None):
         env = dict(os.environ)
@@ -68,17 +92,33 @@ class Bench:
         return run(self.program, scenario.args, self.folder, scenario.stdin,
                    env)
 
+    def read_report(self):
+        return self.report.read_text().rstrip("\0")
+
     def counts(self):
-        """For each kind: calls, failed ones, and the place of the first."""
-        lines = self.report.read_text().splitlines()
-        return {name: (int(calls), int(failed), place) for
-                name, calls, failed, place in map(str.split, lines)}
+        """For each kind: calls, and failed ones."""
+        lines = map(str.split, self.read_report().splitlines())
+        return {words[0]: (int(words[1]), int(words[2]))
+                for words in lines if len(words) == 3}
+
+    def places(self):
+        """All that were passed: kind and offset in the program."""
+        lines = map(str.split, self.read_report().splitlines())
+        return {(words[1], words[2]) for words in lines if words[0] == "site"}
+
+    def left_open(self):
+        """What is wrong if descriptors were open at the end."""
+        count = re.search(r"^open (\d+)$", self.read_report(), re.M)
+        return f"{count[1]} descriptors left" if count and int(
+            count[1]) else None
 
     def left_over(self, scenario):
         """Files that are not expected, or sources that have changed."""
         names = {scenario.target if name == "old" else name
                  for name in scenario.needs}
-        extra = set(os.listdir(self.folder)) - names - {scenario.target}
+        extra = {str(path.relative_to(self.folder))
+                 for path in self.folder.rglob("*") if not path.is_dir()}
+        extra -= names | {scenario.target}
         if extra:
             return f"left over: {sorted(extra)}"
         for name in names - {scenario.target}:
@@ -97,15 +137,19 @@ def start_worker(*args):
 
 
 def survey(index):
-    """Without a fault: what it says, and how many calls of each kind."""
+    """Without a fault: what it says, its calls of each kind, the places that it
+    passes, and the report."""
     scenario = SCENARIOS[index]
     BENCH.lay_out(scenario)
     done = BENCH.run(scenario, "read:0:0:0")
     judge = Judge(BENCH.program, scenario, done.out)
-    wrong = judge.succeeded(done, None) or BENCH.left_over(scenario)
+    wrong = (judge.succeeded(done, None) or BENCH.left_over(scenario) or
+             BENCH.left_open())
     if done.status or wrong:
         raise RuntimeError(f"{scenario.name} without faults: {wrong} {done}")
-    return done.out, {kind: entry[0] for kind, entry in BENCH.counts().items()}
+    return (done.out,
+            {kind: entry[0] for kind, entry in BENCH.counts().items()},
+            BENCH.places(), BENCH.read_report())
 
 
 def judge_run(scenario, judge, done, kind):
@@ -115,7 +159,7 @@ def judge_run(scenario, judge, done, kind):
         wrong = judge.succeeded(done, kind)
     else:
         wrong = judge.failed(done)
-    return wrong or BENCH.left_over(scenario)
+    return wrong or BENCH.left_over(scenario) or BENCH.left_open()
 
 
 def again(scenario, judge):
@@ -131,7 +175,7 @@ def again(scenario, judge):
 
 
 def inject(task):
-    """Returns what is wrong or None, whether it came, and its place."""
+    """Returns what is wrong or None, whether it came, and the report."""
     index, expected_out, kind, fault = task
     scenario = SCENARIOS[index]
     judge = Judge(BENCH.program, scenario, expected_out)
@@ -139,25 +183,35 @@ def inject(task):
     BENCH.report.write_text("")
     try:
         done = BENCH.run(scenario, fault)
+        report = BENCH.read_report()
         wrong = judge_run(scenario, judge, done, kind)
         if not wrong and done.status:
             wrong = again(scenario, judge)
     except subprocess.TimeoutExpired:
-        return f"{scenario.name} {fault}: hangs", True, None
-    _, failed, place = BENCH.counts().get(kind, (0, 1, None))
+        return f"{scenario.name} {fault}: hangs", True, ""
+    _, failed = BENCH.counts().get(kind, (0, 1))
     if wrong:
         wrong = (f"{scenario.name} {fault}: status {done.status} "
                  f"{done.err[:200]}: {wrong}")
-    return wrong, failed > 0, place
+    return wrong, failed > 0, report
 
 
-def tasks(index, expected_out, counts, short):
+def numbers(count, kind, scenario, short):
+    """Which calls are to fail: of many, the short form takes a few."""
+    # A repair reads everything more than once: each time counts.
+    if not short or (kind == "read" and scenario.damaged):
+        return set(range(1, count + 1))
+    return set(range(1, count + 1, -(-count // SHORT_CALLS) or 1))
+
+
+def tasks(index, expected_out, counts, new_places, short):
+    """`new_places`: of these the first call has to fail as well."""
     for kind, ways in WAYS.items():
-        count = counts[kind]
-        # A repair reads everything more than once: each time counts.
-        every = not short or (kind == "read" and SCENARIOS[index].damaged)
-        step = 1 if every else -(-count // SHORT_CALLS)
-        for nth in range(1, count + 1, step or 1):
+        chosen = [str(number) for number in sorted(
+            numbers(counts[kind], kind, SCENARIOS[index], short))]
+        chosen += [f"1@{place}" for k, place in sorted(new_places)
+                   if k == kind]
+        for nth in chosen:
             for way in ways:
                 for lasting in (0, 1):
                     if way != errno.EINTR or not lasting:
@@ -165,31 +219,43 @@ def tasks(index, expected_out, counts, short):
                                f"{kind}:{nth}:{way}:{lasting}")
 
 
-def name_places(program, places):
-    """Source lines for offsets in the program."""
-    done = subprocess.run(["addr2line", "-e", program, *sorted(places)],
-                          capture_output=True, check=False, text=True)
-    top = str(pathlib.Path(__file__).resolve().parents[2]) + "/"
-    lines = {line.split(" ")[0].removeprefix(top)
-             for line in done.stdout.splitlines()}
-    return sorted(line for line in lines if not line.startswith("?"))
-
-
-def run_all(pool, args):
+def plan(pool, args, sites):
+    """All tasks. In every form each place that is passed fails once at least:
+    in the first command that comes along there."""
     wanted = [index for index, scenario in enumerate(SCENARIOS)
               if args.scenario in (None, scenario.name)]
-    work = []
-    for index, (out, counts) in zip(wanted, pool.map(survey, wanted, 1)):
-        work += tasks(index, out, counts, args.short)
-    injections, violations, places = 0, 0, set()
-    for wrong, came, place in pool.imap_unordered(inject, work, 8):
+    work, met = [], set()
+    for index, (out, counts, places, report) in zip(
+            wanted, pool.map(survey, wanted, 1)):
+        sites.add(report, faultless=True)
+        work += tasks(index, out, counts, places - met, args.short)
+        met |= places
+    return work
+
+
+def run_all(pool, work, sites):
+    injections, violations = 0, 0
+    for wrong, came, report in pool.imap_unordered(inject, work, 8):
         injections += came
-        if place and place != "0":
-            places.add(place)
+        sites.add(report)
         if wrong:
             violations += 1
             print(wrong, flush=True)
-    return injections, violations, places
+    return injections, violations
+
+
+def print_sites(program, sites, every):
+    """How far the places were reached."""
+    rows = list(sites.rows(program))
+    for kind, callee, functions, line, seen in rows:
+        if every:
+            print(f"{line} {' < '.join(functions)}: {callee or kind}: {seen}")
+    direct = [row[4] for row in rows if row[1]]
+    print(f"{len(direct)} places of the program call what can fail: "
+          f"{direct.count('failed')} failed, "
+          f"{direct.count('passed only after failures')} are passed only "
+          f"after failures, {direct.count('never called')} never called; "
+          f"{len(rows) - len(direct)} more call libraries that can fail")
 
 
 def main():
@@ -198,11 +264,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--scenario")
     parser.add_argument("--sites", action="store_true",
-                        help="list where the calls came from that failed")
+                        help="list every place and what it saw")
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("shim", type=pathlib.Path)
     args = parser.parse_args()
     program, shim = args.program.resolve(), args.shim.resolve()
+    sites = Sites()
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as top:
         files = pathlib.Path(top) / "files"
@@ -210,11 +277,9 @@ def main():
         make_files(program, files)
         with multiprocessing.Pool(args.jobs, start_worker,
                                   (program, shim, files)) as pool:
-            injections, violations, places = run_all(pool, args)
-    lines = name_places(program, places)
-    if args.sites:
-        print("\n".join(lines))
-    print(f"{len(lines)} places in the program whose calls failed")
+            work = plan(pool, args, sites)
+            injections, violations = run_all(pool, work, sites)
+    print_sites(program, sites, args.sites)
     print(f"{injections} injections, {violations} violations")
     sys.exit(violations > 0 or injections == 0)
 
