@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,6 +15,12 @@
 
 struct content_hash {
 	enum content_hash_kind kind;
+	/*
+	 * A context of its own: the library's default one crashes whoever uses
+	 * it after memory had run out while it was made.
+	 */
+	OSSL_LIB_CTX *library;
+	EVP_MD *sha256;
 	EVP_MD_CTX *ctx;
 	uint64_t left; /* bytes of the disk still to come */
 	bool failed;   /* a call of the library did */
@@ -23,11 +30,12 @@ struct content_hash {
 /* Not const, so that it costs no room in the program file; never written. */
 static uint8_t zero_block[CONTENT_HASH_BLOCK];
 
-static bool digest_of(const void *buf, size_t len, uint8_t *digest)
+static bool digest_of(const struct content_hash *hash, const void *buf,
+		      size_t len, uint8_t *digest)
 {
 	unsigned digest_len = 0;
 
-	return EVP_Digest(buf, len, digest, &digest_len, EVP_sha256(), NULL) ==
+	return EVP_Digest(buf, len, digest, &digest_len, hash->sha256, NULL) ==
 		       1 &&
 	       digest_len == CONTENT_HASH_DIGEST;
 }
@@ -42,13 +50,18 @@ static bool start(struct content_hash *hash, uint64_t size_bytes)
 {
 	le64_t size = le64_make(size_bytes);
 
+	hash->library = OSSL_LIB_CTX_new();
+	if (hash->library)
+		hash->sha256 = EVP_MD_fetch(hash->library, "SHA256", NULL);
 	hash->ctx = EVP_MD_CTX_new();
-	if (!hash->ctx || EVP_DigestInit_ex(hash->ctx, EVP_sha256(), NULL) != 1)
+	if (!hash->sha256 || !hash->ctx ||
+	    EVP_DigestInit_ex(hash->ctx, hash->sha256, NULL) != 1)
 		return false;
 	if (hash->kind == CONTENT_HASH_WHOLE)
 		return true;
 	update(hash, &size, sizeof(size));
-	return digest_of(zero_block, sizeof(zero_block), hash->zero_digest);
+	return digest_of(hash, zero_block, sizeof(zero_block),
+			 hash->zero_digest);
 }
 
 int content_hash_new(struct content_hash **out, enum content_hash_kind kind,
@@ -74,6 +87,8 @@ void content_hash_free(struct content_hash *hash)
 	if (!hash)
 		return;
 	EVP_MD_CTX_free(hash->ctx);
+	EVP_MD_free(hash->sha256);
+	OSSL_LIB_CTX_free(hash->library);
 	free(hash);
 }
 
@@ -82,14 +97,15 @@ enum content_hash_kind content_hash_kind(const struct content_hash *hash)
 	return hash ? hash->kind : CONTENT_HASH_NONE;
 }
 
-int content_hash_blocks(const void *buf, size_t len, uint8_t *digests)
+int content_hash_blocks(const struct content_hash *hash, const void *buf,
+			size_t len, uint8_t *digests)
 {
 	const uint8_t *from = buf;
 
 	while (len > 0) {
 		size_t step = min_u64(len, CONTENT_HASH_BLOCK);
 
-		if (!digest_of(from, step, digests))
+		if (!digest_of(hash, from, step, digests))
 			return -ENOMEM;
 		from += step;
 		len -= step;
@@ -124,7 +140,7 @@ void content_hash_add_zeros(struct content_hash *hash, uint64_t len)
 
 		if (step < CONTENT_HASH_BLOCK &&
 		    hash->kind == CONTENT_HASH_TREE) {
-			if (!digest_of(zero_block, step, digest))
+			if (!digest_of(hash, zero_block, step, digest))
 				hash->failed = true;
 			leaf = digest;
 		}

@@ -43,7 +43,8 @@ enum content_hash_kind content_hash_kind(const struct content_hash *hash);
  * The tree's digests of the blocks in `buf`, which starts at a block's start;
  * CONTENT_HASH_DIGEST bytes each. 0 or -ENOMEM.
  */
-int content_hash_blocks(const void *buf, size_t len, uint8_t *digests);
+int content_hash_blocks(const struct content_hash *hash, const void *buf,
+			size_t len, uint8_t *digests);
 
 /*
  * The next bytes of the disk; for a tree `digests` is what

@@ -112,7 +112,8 @@ void convert_hash(struct convert *job, struct lane *lane,
 		return;
 	if (good && piece->kind != PIECE_ZERO &&
 	    content_hash_kind(hash) == CONTENT_HASH_TREE)
-		ret = content_hash_blocks(lane->buf, piece->len, lane->digests);
+		ret = content_hash_blocks(hash, lane->buf, piece->len,
+					  lane->digests);
 	ticket_wait(&job->hashing, piece->ticket);
 	if (good && !ret && !convert_failed(job)) {
 		if (piece->kind == PIECE_ZERO)

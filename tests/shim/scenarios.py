@@ -256,6 +256,8 @@ def converts():
         copy("zst", "-O qcow2 src.raw.zst out.img", ("src.raw.zst",)),
         copy("unzstd", "-f raw.zst -O qcow2 - out.img", ("src.raw.zst",),
              stdin="src.raw.zst"),
+        copy("hash", "--hash -O raw src.qcow2 out.img", ("src.qcow2",),
+             "raw", same_output=True),
         copy("threads", "-m 4 -f qcow2 -O qcow2 -o cluster_size=4k "
              "snap.qcow2 out.img", ("snap.qcow2",)),
         copy("packed-stream", "-f raw -O qcow2 -c - out.img", ("src.raw",),
