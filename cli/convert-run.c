@@ -77,17 +77,24 @@ static bool stream_format(const char *format, enum stream_kind *kind)
  * Is the source a stream? -f raw takes the bytes of any file as they are; only
  * without -f does a name like disk.raw.gz count.
  */
-static bool is_stream(const struct open_request *source, const char *name,
-		      enum stream_kind *kind)
+static int find_stream(const struct open_request *source, const char *name,
+		       bool *is_stream, enum stream_kind *kind,
+		       struct error *err)
 {
+	int ret = 0;
+
 	*kind = STREAM_PLAIN;
+	*is_stream = false;
 	if (source->image_opts)
-		return false;
-	if (stream_format(source->format, kind) || is_dash(name))
-		return true;
+		return 0;
+	if (stream_format(source->format, kind) || is_dash(name)) {
+		*is_stream = true;
+		return 0;
+	}
 	if (!source->format)
-		*kind = stream_kind_of_file(name);
-	return *kind != STREAM_PLAIN;
+		ret = stream_kind_of_file(name, kind, err);
+	*is_stream = *kind != STREAM_PLAIN;
+	return ret;
 }
 
 static int open_stream(struct run *run, const char *name, enum stream_kind kind,
@@ -129,14 +136,22 @@ static bool open_source(struct run *run, size_t i)
 	struct error err = {0};
 	enum stream_kind kind;
 	struct image *img;
+	bool is_stream = false;
+	int ret = 0;
 
 	source.name = run->request->source_names[i];
-	if (is_stream(&source, source.name, &kind)) {
-		if (open_stream(run, source.name, kind, &err) == 0)
-			return true;
+	/* In the sandbox it cannot be asked any more: there are none. */
+	if (!run->ctx->guard->active)
+		ret = find_stream(&source, source.name, &is_stream, &kind,
+				  &err);
+	if (!ret && is_stream)
+		ret = open_stream(run, source.name, kind, &err);
+	if (ret < 0) {
 		message_error("%s", err.message);
 		return false;
 	}
+	if (is_stream)
+		return true;
 	img = open_image(run->ctx, &source);
 	if (!img)
 		return false;
@@ -469,19 +484,29 @@ static int run_copy(struct run *run)
 /* ---- --untrusted ---- */
 
 /* What cannot be done once nothing can be opened. */
-static const char *guard_conflict(const struct convert_request *request)
+static int refuse_conflicts(const struct convert_request *request,
+			    struct error *err)
 {
-	enum stream_kind kind;
-
 	if (options_get(&request->options, "backing_file"))
-		return "With --untrusted the target cannot have a backing file";
-	for (size_t i = 0; i < request->source_count; i++)
-		if (is_stream(&request->source, request->source_names[i],
-			      &kind))
-			return "With --untrusted a source has to be an image "
-			       "in a file; unpack it, or store the stream, "
-			       "first";
-	return NULL;
+		return error_set(err, EINVAL,
+				 "With --untrusted the target cannot have a "
+				 "backing file");
+	for (size_t i = 0; i < request->source_count; i++) {
+		enum stream_kind kind;
+		bool is_stream;
+		int ret =
+			find_stream(&request->source, request->source_names[i],
+				    &is_stream, &kind, err);
+
+		if (ret < 0)
+			return ret;
+		if (is_stream)
+			return error_set(err, EINVAL,
+					 "With --untrusted a source has to be "
+					 "an image in a file; unpack it, or "
+					 "store the stream, first");
+	}
+	return 0;
 }
 
 static bool admit_target(const struct run *run)
@@ -503,13 +528,12 @@ static bool admit_target(const struct run *run)
 static bool admit_all(const struct run *run)
 {
 	const struct convert_request *request = run->request;
-	const char *conflict;
+	struct error err = {0};
 
 	if (!run->ctx->guard->active)
 		return true;
-	conflict = guard_conflict(request);
-	if (conflict) {
-		message_error("%s", conflict);
+	if (refuse_conflicts(request, &err) < 0) {
+		message_error("%s", err.message);
 		return false;
 	}
 	for (size_t i = 0; i < request->source_count; i++) {

@@ -3,6 +3,7 @@
 #include "block/jobs/stream.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,30 +60,50 @@ static bool ends_with(const char *text, const char *suffix)
 	return len > suffix_len && !strcmp(text + len - suffix_len, suffix);
 }
 
-static bool starts_with_magic(const char *path, const uint8_t *magic,
-			      size_t len)
+static int starts_with_magic(const char *path, const uint8_t *magic, size_t len,
+			     bool *out, struct error *err)
 {
 	struct storage *file;
 	uint8_t head[4];
-	bool same;
+	int ret;
 
 	assert(len <= sizeof(head));
-	if (storage_file_open(&file, path, FILE_OPEN_NO_LOCK, NULL) < 0)
-		return false;
-	same = storage_read(file, head, len, 0) == 0 &&
-	       !memcmp(head, magic, len);
+	*out = false;
+	ret = storage_file_open(&file, path, FILE_OPEN_NO_LOCK, err);
+	if (ret < 0)
+		return ret;
+	if (storage_size(file) >= len) {
+		ret = storage_read(file, head, len, 0);
+		if (ret < 0)
+			error_set_errno(err, -ret, "Could not read '%s'", path);
+		else
+			*out = !memcmp(head, magic, len);
+	}
 	storage_close(file);
-	return same;
+	return ret;
 }
 
-enum stream_kind stream_kind_of_file(const char *path)
+int stream_kind_of_file(const char *path, enum stream_kind *kind,
+			struct error *err)
 {
-	for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++)
-		if (ends_with(path, signatures[i].suffix) &&
-		    starts_with_magic(path, signatures[i].magic,
-				      signatures[i].magic_len))
-			return signatures[i].kind;
-	return STREAM_PLAIN;
+	*kind = STREAM_PLAIN;
+	for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
+		bool is_one;
+		int ret;
+
+		if (!ends_with(path, signatures[i].suffix))
+			continue;
+		ret = starts_with_magic(path, signatures[i].magic,
+					signatures[i].magic_len, &is_one, err);
+		/* No file: the name stands for something else, or for none. */
+		if (ret == -ENOENT)
+			return 0;
+		if (ret < 0)
+			return ret;
+		if (is_one)
+			*kind = signatures[i].kind;
+	}
+	return 0;
 }
 
 /* ---- opening ---- */

@@ -27,9 +27,12 @@ enum stream_kind {
 
 /*
  * What a file is by its name and its first bytes, which have to agree;
- * STREAM_PLAIN for everything else. Opens the file and closes it.
+ * STREAM_PLAIN for everything else, also where there is no such file. Opens the
+ * file and closes it. What could not be looked at is an error: taken for plain
+ * it might be copied as it is.
  */
-enum stream_kind stream_kind_of_file(const char *path);
+int stream_kind_of_file(const char *path, enum stream_kind *kind,
+			struct error *err);
 
 /*
  * From a descriptor, which stays the caller's, or from a file, which has to be

@@ -254,6 +254,7 @@ def converts():
              stdin="src.raw"),
         copy("gzip", "-O qcow2 src.raw.gz out.img", ("src.raw.gz",)),
         copy("zst", "-O qcow2 src.raw.zst out.img", ("src.raw.zst",)),
+        copy("lz4", "-O raw src.raw.lz4 out.img", ("src.raw.lz4",), "raw"),
         copy("unzstd", "-f raw.zst -O qcow2 - out.img", ("src.raw.zst",),
              stdin="src.raw.zst"),
         copy("hash", "--hash -O raw src.qcow2 out.img", ("src.qcow2",),
