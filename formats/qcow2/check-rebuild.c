@@ -58,6 +58,21 @@ static uint64_t new_count(const struct rebuild *r, struct qcheck_slice *s,
 	return qcow2_refcount_get(s->block, slot, s->c->q->refcount_order) != 0;
 }
 
+/*
+ * The stored counts of block `idx`, if they are to be kept. A pointer that is
+ * damaged leads to no counts, but those behind a read error are there: a new
+ * block without them would give away what only they still know to be in use.
+ */
+static int load_old(const struct rebuild *r, struct qcheck_slice *s,
+		    uint64_t idx, bool *have)
+{
+	*have = r->keep_stored && qcheck_block_load(s, idx);
+	if (*have || !r->keep_stored)
+		return 0;
+	return qcheck_block_readable(s->c, idx << s->c->q->refblock_bits) ? -EIO
+									  : 0;
+}
+
 static uint64_t block_slots_in(const struct qcheck_slice *s, uint64_t base)
 {
 	return min_u64(qcheck_block_slots(s->c), s->first + s->count - base);
@@ -89,8 +104,11 @@ static int mark_used(struct qcheck_slice *s, void *opaque)
 	for (uint64_t i = s->first >> bits; i << bits < s->first + s->count;
 	     i++) {
 		uint64_t base = i << bits, slots = block_slots_in(s, base);
-		bool old = r->keep_stored && qcheck_block_load(s, i);
+		bool old;
 
+		ret = load_old(r, s, i, &old);
+		if (ret < 0)
+			return ret;
 		for (uint64_t k = 0; k < slots && !r->used[i]; k++)
 			r->used[i] = new_count(r, s, base + k, old) != 0;
 	}
@@ -228,10 +246,13 @@ static int write_block(struct rebuild *r, struct qcheck_slice *s, uint64_t idx)
 {
 	unsigned bits = s->c->q->refblock_bits;
 	uint64_t base = idx << bits, slots = block_slots_in(s, base);
-	bool old = r->keep_stored && qcheck_block_load(s, idx);
 	uint64_t cluster = r->home.first + r->written;
 	uint64_t host_off = cluster << s->c->cluster_bits;
+	bool old;
+	int ret = load_old(r, s, idx, &old);
 
+	if (ret < 0)
+		return ret;
 	memset(s->buf, 0, s->c->cluster_size);
 	for (uint64_t k = 0; k < slots; k++)
 		qcow2_refcount_put(s->buf, k, s->c->q->refcount_order,
@@ -316,9 +337,13 @@ int qcheck_rebuild(struct qcow2 *q, const struct check_args *args,
 		return ret;
 	r.used_count = (qcheck_clusters(&r.c) >> q->refblock_bits) + 1;
 	r.used = calloc(r.used_count, 1);
-	ret = r.used ? qcheck_each_slice(&r.c, qcheck_clusters(&r.c), mark_used,
-					 &r)
-		     : -ENOMEM;
+	if (!r.used)
+		ret = -ENOMEM;
+	else if (keep_stored && r.c.reftable_unread)
+		ret = -EIO;
+	else
+		ret = qcheck_each_slice(&r.c, qcheck_clusters(&r.c), mark_used,
+					&r);
 	if (!ret)
 		ret = find_home(&r, err);
 	if (!ret)

@@ -49,6 +49,7 @@ int qcheck_reftable_load(struct qcheck *c)
 			   h->reftable_off, strerror(-ret));
 		c->tally.errors++;
 		c->tally.rebuild = true;
+		c->reftable_unread = true;
 		return 0;
 	}
 	c->reftable_entries = bytes / sizeof(be64_t);

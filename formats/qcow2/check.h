@@ -130,6 +130,7 @@ struct qcheck {
 	struct qcheck_spans dangling; /* clusters: the same past the end */
 	uint64_t *reftable;
 	uint64_t reftable_entries;
+	bool reftable_unread;	 /* it is in its place; reading failed */
 	bool skip_old_refcounts; /* rebuilding: they will not be used again */
 	uint64_t table_count;	 /* L2 tables to read in each walk */
 	struct qcheck_shared *shared; /* while repairing */

@@ -349,6 +349,8 @@ def changes():
         in_place("bench-write", "bench -q -c 12 -d 3 -f qcow2 -w --pattern=5 "
                  "-s 4096 --flush-interval=3 src.qcow2",
                  b"\5" * (48 * KIB) + DISK[48 * KIB:]),
+        in_place("repair-snapshot", "check -q -f qcow2 -r all snap.qcow2",
+                 DISK, "snap.qcow2"),
         in_place("repair-shared", "check -q -f qcow2 -r all shared.qcow2",
                  DISK, "shared.qcow2", damaged=True),
         in_place("repair-lost", "check -q -f qcow2 -r all lost.qcow2", DISK,
