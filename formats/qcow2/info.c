@@ -55,20 +55,17 @@ static json_t *make_bitmap(const struct qcow2_bitmap *b)
 			 "flags", flags);
 }
 
-/* Bitmaps that cannot be read are left out: the disk is usable without them. */
-static int add_bitmaps(json_t *root, struct qcow2 *q)
+static int add_bitmaps(json_t *root, const struct qcow2_bitmap *list,
+		       size_t count)
 {
-	struct qcow2_bitmap *list;
 	json_t *array;
-	size_t count;
 	int ret = 0;
 
-	if (qcow2_bitmaps_read(q, &list, &count, NULL) < 0 || !count)
+	if (!count)
 		return 0;
 	array = json_array();
 	for (size_t i = 0; i < count && !ret; i++)
 		ret = json_array_append_new(array, make_bitmap(&list[i]));
-	qcow2_bitmaps_free(list, count);
 	if (!ret)
 		return json_object_set_new(root, "bitmaps", array);
 	json_decref(array);
@@ -101,7 +98,9 @@ static int add_encryption(json_t *root, const struct qcow2 *q)
 				   json_pack("{s:s}", "format", name));
 }
 
-static int fill_specific(json_t *root, struct qcow2 *q)
+static int fill_specific(json_t *root, const struct qcow2 *q,
+			 const struct qcow2_bitmap *bitmaps,
+			 size_t bitmap_count)
 {
 	const struct qcow2_header *h = &q->header;
 	bool v3 = h->version >= 3;
@@ -118,7 +117,7 @@ static int fill_specific(json_t *root, struct qcow2 *q)
 	if (v3)
 		ret |= json_object_set_new(root, "lazy-refcounts",
 					   json_boolean(lazy));
-	ret |= add_bitmaps(root, q);
+	ret |= add_bitmaps(root, bitmaps, bitmap_count);
 	ret |= json_object_set_new(root, "refcount-bits",
 				   json_integer(1 << h->refcount_order));
 	ret |= add_data_file(root, q);
@@ -170,6 +169,25 @@ static int take_snapshots(struct image_info *out, struct qcow2_snapshot *list,
 	return 0;
 }
 
+/*
+ * Bitmaps that make no sense are left out: the disk is usable without them. Of
+ * those that could not be read nobody knows whether there are any.
+ */
+static int make_specific(json_t **out, struct qcow2 *q, struct error *err)
+{
+	struct qcow2_bitmap *bitmaps;
+	struct error why = {0};
+	size_t count;
+	int ret = qcow2_bitmaps_read(q, &bitmaps, &count, &why);
+
+	if (ret < 0 && ret != -ERROR_CORRUPT)
+		return error_set(err, -ret, "%s", why.message);
+	*out = json_object();
+	ret = *out ? fill_specific(*out, q, bitmaps, count) : -1;
+	qcow2_bitmaps_free(bitmaps, count);
+	return ret ? error_set(err, ENOMEM, "No memory for the facts") : 0;
+}
+
 int qcow2_info(struct image *img, struct image_info *out, struct error *err)
 {
 	struct qcow2 *q = img->state;
@@ -185,8 +203,7 @@ int qcow2_info(struct image *img, struct image_info *out, struct error *err)
 	out->dirty = q->header.incompatible & QCOW2_INCOMPAT_DIRTY;
 	out->corrupt = q->header.incompatible & QCOW2_INCOMPAT_CORRUPT;
 	out->encrypted = q->header.crypt_method != QCOW2_CRYPT_NONE;
-	out->specific = json_object();
-	if (ret < 0 || !out->specific || fill_specific(out->specific, q))
+	if (ret < 0)
 		return error_set(err, ENOMEM, "No memory for the facts");
-	return 0;
+	return make_specific(&out->specific, q, err);
 }

@@ -391,6 +391,8 @@ def questions():
             inexact=("stat",)),
         ask("info-snapshots", "info --output=json snap.qcow2", "snap.qcow2",
             inexact=("stat",)),
+        ask("info-bitmaps", "info --output=json marked.qcow2",
+            "marked.qcow2", inexact=("stat",)),
         ask("info-trusted", "--trust-dir . info --backing-chain over.qcow2",
             "over.qcow2", "src.raw", inexact=("stat",)),
         ask("info-untrusted", "--untrusted --max-cpu 5 --max-memory 512M "
