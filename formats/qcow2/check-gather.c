@@ -178,6 +178,8 @@ static int gather_snapshot_table(struct qcheck *c, struct window *w,
 		next = qcow2_snapshot_decode(&s, w->buf, w->len,
 					     (size_t)(pos - w->start),
 					     c->q->header.size_bytes, &err);
+		if (next == -ENOMEM)
+			return -ENOMEM;
 		if (next < 0) {
 			cannot_check(c, "snapshot table", err.message);
 			break;
@@ -257,7 +259,7 @@ static int gather_directory(struct qcheck *c, struct window *w)
 					   (size_t)(pos - w->start),
 					   c->cluster_bits, NULL);
 		if (next < 0)
-			return -ERROR_CORRUPT;
+			return next == -ENOMEM ? -ENOMEM : -ERROR_CORRUPT;
 		ret = add_table(c, &c->bitmap_tables, b.table_off,
 				b.table_entries, 0, "bitmap table");
 		qcow2_bitmap_release(&b);
@@ -298,7 +300,9 @@ static int gather_bitmaps(struct qcheck *c)
 	}
 	if (ret == -ENOMEM)
 		return ret;
-	if (ret < 0) {
+	if (ret < 0 && ret != -ERROR_CORRUPT) {
+		cannot_check(c, "bitmap directory", strerror(-ret));
+	} else if (ret < 0) {
 		qcheck_say(&c->report,
 			   "ERROR bitmap directory at 0x%" PRIx64
 			   " is corrupted",

@@ -408,6 +408,8 @@ def questions():
         ask("inspect", "inspect src.qcow2", "src.qcow2", wrong=(2, 3)),
         ask("check-snapshot", "check -f qcow2 snap.qcow2", "snap.qcow2",
             wrong=(2, 3)),
+        ask("check-bitmaps", "check -f qcow2 marked.qcow2", "marked.qcow2",
+            wrong=(2, 3)),
         ask("check-dry", "check -q --dry-run -f qcow2 -r all broken.qcow2",
             "broken.qcow2"),
         ask("map-hole", "map -f raw --output=json hole.raw", "hole.raw",
