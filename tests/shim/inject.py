@@ -26,6 +26,7 @@ import tempfile
 from files import make_files
 from scenarios import SCENARIOS, Judge, run
 from sites import Sites
+from unreached import why_unreached
 
 # For each kind of call, the ways in which it fails. Interrupted for ever is no
 # failure but a hang of the kernel, so that comes once only.
@@ -245,17 +246,26 @@ def run_all(pool, work, sites):
 
 
 def print_sites(program, sites, every):
-    """How far the places were reached."""
+    """How far the places were reached; returns how many lack a reason."""
     rows = list(sites.rows(program))
+    unexplained = 0
     for kind, callee, functions, line, seen in rows:
-        if every:
-            print(f"{line} {' < '.join(functions)}: {callee or kind}: {seen}")
+        reason = None
+        missed = callee and seen in ("never called", "never failed")
+        if missed:
+            reason = why_unreached(functions, callee, line)
+            unexplained += reason is None
+        if every or (missed and not reason):
+            print(f"{line} {' < '.join(functions)}: {callee or kind}: {seen}"
+                  f"{' (' + reason + ')' if reason else ''}")
     direct = [row[4] for row in rows if row[1]]
     print(f"{len(direct)} places of the program call what can fail: "
           f"{direct.count('failed')} failed, "
           f"{direct.count('passed only after failures')} are passed only "
-          f"after failures, {direct.count('never called')} never called; "
+          f"after failures, {direct.count('never called')} never called, "
+          f"{unexplained} of them for no known reason; "
           f"{len(rows) - len(direct)} more call libraries that can fail")
+    return unexplained
 
 
 def main():
@@ -279,9 +289,10 @@ def main():
                                   (program, shim, files)) as pool:
             work = plan(pool, args, sites)
             injections, violations = run_all(pool, work, sites)
-    print_sites(program, sites, args.sites)
+    unexplained = print_sites(program, sites, args.sites)
     print(f"{injections} injections, {violations} violations")
-    sys.exit(violations > 0 or injections == 0)
+    sys.exit(violations > 0 or injections == 0 or
+             (args.scenario is None and unexplained > 0))
 
 
 if __name__ == "__main__":
