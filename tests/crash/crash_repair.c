@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Crash test of repairs: images with wrong counts, wrong COPIED flags, a lost
- * refcount block or the dirty bit are repaired while the log runs. Whatever
- * part of a repair reached the disk, the guest reads the same as before, and
- * repairing again leaves nothing to find. The same holds of a repair of which
- * the first, the second, ... storage call fails, once or from then on; and none
- * that failed may say that all is well.
+ * refcount block, zero clusters with impossible offsets or the dirty bit are
+ * repaired while the log runs. Whatever part of a repair reached the disk, the
+ * guest reads the same as before, and repairing again leaves nothing to find.
+ * The same holds of a repair of which the first, the second, ... storage call
+ * fails, once or from then on; and one whose changes were lost has to return an
+ * error, not only to find the damage again.
  *
  *	crash_repair [--short] [--seed N] [--geometry NAME]
  */
@@ -27,11 +28,26 @@
 #define STEPS	 60
 #define REFTABLE 48 /* of the header: where the refcount table is */
 
+/*
+ * For zero clusters only: beside a base it shows whether one that was repaired
+ * still reads as zeros.
+ */
+static const struct workload_geometry based = {
+	.name = "4k-base",
+	.create = "cluster_size=4096,backing_file=base,backing_fmt=raw",
+	.open = "l2-cache-size=4096,refcount-cache-size=4096",
+	.size_bytes = 128 * 1024,
+	.size_max = 256 * 1024,
+	.base_bytes = 160 * 1024,
+};
+
 enum damage {
 	DAMAGE_LOW,   /* counts below the number of references */
 	DAMAGE_HIGH,  /* leaks */
 	DAMAGE_FLAGS, /* COPIED the other way round */
 	DAMAGE_BLOCK, /* a refcount block that nothing points to */
+	DAMAGE_ZEROS, /* offsets of zero clusters are no multiple of a cluster
+		       */
 	DAMAGE_DIRTY, /* counts as a crash leaves them with the dirty bit */
 	DAMAGE_COUNT,
 };
@@ -45,6 +61,7 @@ struct run {
 	struct disk_oracle oracle;
 	uint64_t states, injections, failures;
 	bool damaged; /* a little used image may give nothing to damage */
+	bool zeros_moved;
 };
 
 static void fail(struct run *run, const char *what, const char *why)
@@ -136,6 +153,36 @@ static void damage_flags(struct run *run, struct qcow2 *q)
 	}
 }
 
+/*
+ * Such a cluster cannot be read until it is repaired, but what it then reads as
+ * is known. Clusters of 512 bytes have no offset between two of them.
+ */
+static void damage_zeros(struct run *run, struct qcow2 *q)
+{
+	size_t count = q->cluster_size / sizeof(be64_t);
+
+	if (q->header.version < 3 || q->cluster_size == ORACLE_SECTOR)
+		return;
+	for (uint32_t i = 0; i < q->l1_entries; i++) {
+		uint64_t l2_off = q->l1[i] & QCOW2_OFFSET_MASK;
+
+		for (size_t k = 0; l2_off && k < count; k++) {
+			uint64_t at = l2_off + k * sizeof(be64_t), e;
+			be64_t disk;
+
+			storage_read_padded(q->file, &disk, sizeof(disk), at);
+			e = be64_get(disk);
+			if (!(e & QCOW2_L2_ZERO) || (e & QCOW2_L2_COMPRESSED) ||
+			    workload_random(&run->random) % 3 == 0)
+				continue;
+			disk = be64_make(e + ORACLE_SECTOR);
+			if (storage_write(q->file, &disk, sizeof(disk), at) < 0)
+				abort();
+			run->zeros_moved = true;
+		}
+	}
+}
+
 /* The first one: that of the header and all tables. */
 static void lose_block(struct flat_disk *disk)
 {
@@ -165,6 +212,8 @@ static void make_damage(struct run *run)
 		damage_counts(run, q, +1);
 	if (run->damage == DAMAGE_FLAGS)
 		damage_flags(run, q);
+	if (run->damage == DAMAGE_ZEROS)
+		damage_zeros(run, q);
 	image_close(img);
 	for (size_t i = 0; i < log.count; i++)
 		flat_disk_apply(&run->start, &log.entries[i]);
@@ -176,11 +225,14 @@ static void make_damage(struct run *run)
 
 /* ---- repairing ---- */
 
-/*
- * Takes the storage; repairs it, or only looks. False if something is left, or
- * if that failed.
- */
-static bool check(struct storage *s, bool fix, char *why, size_t len)
+enum verdict {
+	CLEAN,
+	DIRTY,	/* something is left */
+	FAILED, /* an error was returned */
+};
+
+/* Takes the storage; repairs it, or only looks. */
+static enum verdict check(struct storage *s, bool fix, char *why, size_t len)
 {
 	const struct check_args args = {.fix_leaks = fix, .fix_errors = fix};
 	struct check_result result;
@@ -192,18 +244,20 @@ static bool check(struct storage *s, bool fix, char *why, size_t len)
 			       (fix ? IMAGE_WRITE : 0) | IMAGE_FOR_CHECK,
 			       &err) < 0) {
 		snprintf(why, len, "opening: %.150s", err.message);
-		return false;
+		return FAILED;
 	}
 	ret = image_check(img, &args, &result, &err);
 	if (image_close(img) < 0 || ret < 0) {
 		snprintf(why, len, "repair: %.150s", err.message);
-		return false;
+		return FAILED;
 	}
 	snprintf(why, len,
 		 "%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64
 		 " errors are left",
 		 result.corruptions, result.leaks, result.check_errors);
-	return !result.corruptions && !result.leaks && !result.check_errors;
+	return result.corruptions || result.leaks || result.check_errors
+		       ? DIRTY
+		       : CLEAN;
 }
 
 static void judge_contents(struct run *run, const struct flat_disk *state,
@@ -231,10 +285,11 @@ static void judge(void *opaque, const struct flat_disk *state)
 	struct storage *s;
 
 	run->states++;
-	judge_contents(run, state, "a state:");
+	if (!run->zeros_moved)
+		judge_contents(run, state, "a state:");
 	if (storage_log_new(&s, &log, state) < 0)
 		abort();
-	if (!check(s, true, why, sizeof(why)))
+	if (check(s, true, why, sizeof(why)) != CLEAN)
 		fail(run, "repaired again:", why);
 	flat_disk_copy(&mended, state);
 	for (size_t i = 0; i < log.count; i++)
@@ -251,16 +306,16 @@ static bool repair_with_fault(struct run *run, struct fault_plan *plan)
 	struct flat_disk left = {0};
 	char why[300] = "";
 	struct storage *s;
-	bool clean;
+	enum verdict verdict;
 
 	plan->calls = 0;
 	plan->fired = plan->lost = false;
 	if (storage_log_new(&s, &log, &run->start) < 0 ||
 	    storage_fault_new(&s, s, plan) < 0)
 		abort();
-	clean = check(s, true, why, sizeof(why));
-	if (clean && plan->lost)
-		fail(run, "a repair that failed", "calls the image clean");
+	verdict = check(s, true, why, sizeof(why));
+	if (verdict != FAILED && plan->lost)
+		fail(run, "a repair that failed returns none:", why);
 	flat_disk_copy(&left, &run->start);
 	for (size_t i = 0; i < log.count; i++)
 		flat_disk_apply(&left, &log.entries[i]);
@@ -300,11 +355,11 @@ static void run_one(struct run *run)
 	struct storage *s;
 
 	make_damage(run);
-	run->damaged =
-		!check(storage_borrow(&run->start), false, why, sizeof(why));
+	run->damaged = check(storage_borrow(&run->start), false, why,
+			     sizeof(why)) != CLEAN;
 	if (storage_log_new(&s, &log, &run->start) < 0)
 		abort();
-	if (!check(s, true, why, sizeof(why)))
+	if (check(s, true, why, sizeof(why)) != CLEAN)
 		fail(run, "first repair:", why);
 	else
 		crash_states_run(&crash);
@@ -319,6 +374,8 @@ int main(int argc, char **argv)
 	uint64_t seed = 1, seeds = 10;
 	uint64_t states = 0, injections = 0, damaged = 0, passed = 0,
 		 failed = 0;
+	uint64_t zeros_moved = 0;
+	const unsigned ordinary = workload_geometry_count * DAMAGE_COUNT;
 	const char *only = NULL;
 	unsigned code_count = 3;
 
@@ -331,30 +388,36 @@ int main(int argc, char **argv)
 			only = argv[++i];
 	}
 	for (uint64_t end = seed + seeds; seed < end; seed++) {
-		for (unsigned k = 0; k < workload_geometry_count * DAMAGE_COUNT;
-		     k++) {
+		for (unsigned k = 0; k <= ordinary; k++) {
 			struct run run = {
-				.geometry =
-					&workload_geometries[k / DAMAGE_COUNT],
-				.damage = k % DAMAGE_COUNT,
+				.geometry = &based,
+				.damage = DAMAGE_ZEROS,
 				.code_count = code_count,
 				.seed = seed,
 				.random = seed,
 			};
 
+			if (k < ordinary) {
+				run.geometry =
+					&workload_geometries[k / DAMAGE_COUNT];
+				run.damage = k % DAMAGE_COUNT;
+			}
 			if (only && strcmp(only, run.geometry->name) != 0)
 				continue;
 			run_one(&run);
 			states += run.states;
 			injections += run.injections;
 			damaged += run.damaged;
+			zeros_moved += run.zeros_moved;
 			passed += !run.failures;
 			failed += run.failures != 0;
 		}
 	}
-	if (damaged * 2 < passed + failed) {
-		fprintf(stderr, "only %" PRIu64 " images were damaged\n",
-			damaged);
+	if (damaged * 2 < passed + failed || (!only && !zeros_moved)) {
+		fprintf(stderr,
+			"only %" PRIu64 " images were damaged, %" PRIu64
+			" of them at zero clusters\n",
+			damaged, zeros_moved);
 		failed++;
 	}
 	printf("crash_repair: %" PRIu64 " crash states of %" PRIu64
