@@ -187,6 +187,11 @@ $(TEST_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) \
 		$(CMOCKA_LIBS) $(PKG_LIBS)
 
+# Its allocator is one that fails.
+$(OUT)/tests/fault/fault_memory: private VARIANT_LDFLAGS += \
+	$(addprefix -Xlinker --wrap=,malloc calloc realloc reallocarray \
+	aligned_alloc posix_memalign strdup strndup)
+
 # To see what the seeds reach, the targets take files without libFuzzer.
 REPLAY := $(if $(filter coverage,$(VARIANT)),$(OUT)/tests/fuzz/replay.o)
 $(FUZZ_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(REPLAY) $(SUPPORT) $(LIB)
