@@ -105,21 +105,29 @@ static bool close_exports(struct nbd_exports *exports)
 
 /* ---- where to listen ---- */
 
+/* Before any fork: they are handed to a process number, that is to us. */
+static bool take_sockets(struct service *service)
+{
+	const struct serve_plan *plan = service->plan;
+	struct error err = {0};
+
+	if (listen_inherited(&service->listeners, &err) == 0 &&
+	    service->listeners.count &&
+	    (plan->unix_path || plan->address || plan->port))
+		error_set(&err, EINVAL,
+			  "Sockets were handed over by whoever started this, "
+			  "so no other address can be given");
+	if (err.code)
+		message_error("%s", err.message);
+	return !err.code;
+}
+
 static int start_listening(struct service *service, struct error *err)
 {
 	const struct serve_plan *plan = service->plan;
-	int ret = listen_inherited(&service->listeners, err);
 
-	if (ret < 0)
-		return ret;
-	if (service->listeners.count) {
-		if (plan->unix_path || plan->address || plan->port)
-			return error_set(err, EINVAL,
-					 "Sockets were handed over by whoever "
-					 "started this, so no other address "
-					 "can be given");
+	if (service->listeners.count)
 		return 0;
-	}
 	if (plan->unix_path)
 		return listen_unix(&service->listeners, plan->unix_path, err);
 	return listen_tcp(&service->listeners, plan->address,
@@ -282,6 +290,10 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	struct error err = {0};
 	bool good;
 
+	if (!take_sockets(&service)) {
+		listeners_close(&service.listeners);
+		return 1;
+	}
 	if (plan->fork)
 		service.ready_fd = go_to_background();
 	service.signal_fd = catch_signals();

@@ -77,6 +77,25 @@ def test_sockets_may_be_handed_over(platter_path, disk, tmp_path):
     assert (done.stdout.strip(), done.stderr) == (str(SIZE), "")
 
 
+def test_sockets_handed_over_are_taken_along_by_fork(platter_path, disk,
+                                                     tmp_path):
+    """They come with the number of the process that is started."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a"))
+        listener.listen()
+        done = subprocess.run(
+            ["/bin/bash", "-c", f"exec 3<&{listener.fileno()}; "
+             "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "-",
+             str(platter_path), "serve", "--fork", "--pid-file", "pid", "-r",
+             "-f", "raw", str(disk)], check=False, capture_output=True,
+            pass_fds=[listener.fileno()], timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    try:
+        wire.Client(tmp_path / "a").start().close()
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+
+
 def test_tcp(platter_path, disk, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
