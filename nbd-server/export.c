@@ -41,15 +41,18 @@ void nbd_export_leave(struct nbd_export *export)
 
 /*
  * All connections share one image, so what one has flushed is durable for all,
- * and what one has written is read by all: CAN_MULTI_CONN is true.
+ * and what one has written is read by all: CAN_MULTI_CONN is true. Where a
+ * second client would have to wait for the first to leave it is not said,
+ * though: a client that opens several connections would wait for itself.
  */
 uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
 			  bool status_payload)
 {
 	uint16_t flags = NBD_TFLAG_HAS_FLAGS | NBD_TFLAG_SEND_FLUSH |
-			 NBD_TFLAG_SEND_FUA | NBD_TFLAG_SEND_CACHE |
-			 NBD_TFLAG_CAN_MULTI_CONN;
+			 NBD_TFLAG_SEND_FUA | NBD_TFLAG_SEND_CACHE;
 
+	if (export->max_clients != 1)
+		flags |= NBD_TFLAG_CAN_MULTI_CONN;
 	if (export->read_only)
 		flags |= NBD_TFLAG_READ_ONLY;
 	else

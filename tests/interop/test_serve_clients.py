@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -94,6 +95,20 @@ def test_sockets_handed_over_are_taken_along_by_fork(platter_path, disk,
         wire.Client(tmp_path / "a").start().close()
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("words,many", [("-e 1", False), ("-e 2", True),
+                                        ("-e 0", True), ("", True)])
+def test_many_connections_are_offered_where_they_fit(platter_path, disk,
+                                                     tmp_path, words, many):
+    with serving(platter_path, tmp_path, "-f", "raw", *words.split(),
+                 disk) as server:
+        client = server.connect()
+        client.greet()
+        info = dict(client.go()[:1])[wire.INFO_REPLY]
+        client.close()
+    flags = struct.unpack(">HQH", info)[2]
+    assert bool(flags & 0x100) == many
 
 
 def test_tcp(platter_path, disk, tmp_path):
