@@ -22,12 +22,21 @@ struct nbd_stats;
 #define NBD_META_DEPTH	    2u /* qemu:allocation-depth */
 #define NBD_META_KINDS	    2
 
+/* What becomes of a write whose bytes are all zero. */
+enum nbd_zeroes {
+	NBD_ZEROES_WRITE, /* what becomes of any other */
+	NBD_ZEROES_ZERO,  /* a request to zero the range, which keeps its space
+			   */
+	NBD_ZEROES_UNMAP, /* the same, and the space may go */
+};
+
 struct nbd_export {
 	const char *name;	 /* "" is the default; borrowed */
 	const char *description; /* NULL: none; borrowed */
 	struct image *img;	 /* borrowed */
 	bool read_only;
-	bool discard;	      /* trims give space back; else they do nothing */
+	bool discard; /* trims give space back; else they do nothing */
+	enum nbd_zeroes zeroes;
 	bool offers_depth;    /* qemu:allocation-depth */
 	unsigned max_clients; /* 0: no limit of its own */
 	struct nbd_stats *stats; /* NULL: nothing is counted; borrowed */

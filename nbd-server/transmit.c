@@ -16,6 +16,7 @@
 
 #include "block/image.h"
 #include "block/storage.h"
+#include "block/zero.h"
 #include "nbd-server/transmit.h"
 
 #define INPUT_BYTES (128u * 1024)
@@ -255,6 +256,16 @@ static void make_zero(struct nbd_request *r)
 		r->base.flags |= REQUEST_NO_FALLBACK;
 }
 
+static void make_write(struct nbd_request *r, enum nbd_zeroes zeroes)
+{
+	r->base.op = REQUEST_WRITE;
+	if (zeroes == NBD_ZEROES_WRITE || !is_zero(r->base.buf, r->base.len))
+		return;
+	r->base.op = REQUEST_ZERO;
+	if (zeroes == NBD_ZEROES_UNMAP)
+		r->base.flags |= REQUEST_MAY_UNMAP;
+}
+
 /* What the image is to do; false: nothing, it is done. */
 static bool translate(struct transmission *t, struct nbd_request *r)
 {
@@ -266,7 +277,7 @@ static bool translate(struct transmission *t, struct nbd_request *r)
 		r->base.op = REQUEST_READ;
 		break;
 	case NBD_CMD_WRITE:
-		r->base.op = REQUEST_WRITE;
+		make_write(r, t->con->export->zeroes);
 		break;
 	case NBD_CMD_FLUSH:
 		r->base.op = REQUEST_FLUSH;
