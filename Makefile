@@ -392,7 +392,7 @@ compile_commands.json: ## describe the build to editors and clang tools
 # LINKS=1 adds the drop-in names. Off by default: they would hide the QEMU
 # tools of a machine that has both.
 LINKS      ?= 0
-LINK_NAMES := qemu-img qemu-io
+LINK_NAMES := qemu-img qemu-io qemu-nbd
 
 .PHONY: install uninstall dist clean help
 install: all ## install below DESTDIR and PREFIX; LINKS=1 adds drop-in names

@@ -237,7 +237,10 @@ static int handle(const struct getopt_table *table, struct command_context *ctx,
 	switch (opt) {
 	case 'h':
 	case OPT_HELP:
-		command_print_help(command_find(ctx->name));
+		if (ctx->print_help)
+			ctx->print_help();
+		else
+			command_print_help(command_find(ctx->name));
 		return 0;
 	case OPT_OBJECT:
 		return object_accept(optarg) ? -1 : 1;

@@ -21,6 +21,8 @@ struct command_context {
 	struct opener trust; /* what images may make us open */
 	unsigned open_flags; /* IMAGE_* for every image that is read */
 	struct guard *guard; /* of --untrusted; may be inactive, never NULL */
+	/* Of a program that is no command of the table; else NULL. */
+	void (*print_help)(void);
 };
 
 /*
@@ -65,6 +67,7 @@ command_function command_inspect;
 command_function command_io;
 command_function command_map;
 command_function command_measure;
+command_function command_qemu_nbd; /* not in the table: a program's name */
 command_function command_resize;
 command_function command_serve;
 

@@ -3,7 +3,7 @@
  * The program: finds the command and runs it.
  *
  * A link named qemu-img is the same program under another name, one named
- * qemu-io runs the command `io`.
+ * qemu-io runs the command `io`, and qemu-nbd has words of its own.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -128,6 +128,8 @@ int main(int argc, char **argv)
 	if (!strcmp(program_invocation_short_name, "qemu-io")) {
 		argv[0] = io_name;
 		status = run_command(&ctx, argc, argv);
+	} else if (!strcmp(program_invocation_short_name, "qemu-nbd")) {
+		status = command_qemu_nbd(&ctx, argc, argv);
 	} else {
 		status = run_program(&ctx, argc, argv);
 	}

@@ -2,6 +2,7 @@
 /* Opening images for commands, with the messages that go with it. */
 #include "cli/open.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,21 @@ void open_warn_of_guess(const char *name)
 		name);
 }
 
+/* Only the raw driver has such a window, and a guess at it is none. */
+static int add_offset(struct image_spec *spec, const char *offset,
+		      struct error *err)
+{
+	if (!spec->format || strcmp(spec->format, "raw"))
+		return error_set(err, ENOTSUP,
+				 "An offset into the image is supported only "
+				 "with the format raw, given explicitly");
+	if (options_get(&spec->options, "offset"))
+		return error_set(err, EINVAL, "The offset is given twice");
+	if (options_set(&spec->options, "offset", offset))
+		return error_set_errno(err, ENOMEM, "reading options");
+	return 0;
+}
+
 bool open_spec(struct image_spec *out, const struct open_request *request)
 {
 	struct error err = {0};
@@ -39,6 +55,11 @@ bool open_spec(struct image_spec *out, const struct open_request *request)
 		     ? image_spec_parse_opts(out, request->name, &err)
 		     : image_spec_parse(out, request->name, request->format,
 					&err);
+	if (rc == 0 && request->offset) {
+		rc = add_offset(out, request->offset, &err);
+		if (rc < 0)
+			image_spec_release(out);
+	}
 	if (rc < 0)
 		message_error("%s", err.message);
 	return rc == 0;

@@ -14,6 +14,7 @@ struct open_request {
 	const char *name;   /* operand as typed */
 	const char *format; /* -f, or NULL */
 	bool image_opts;    /* the operand is in the words of --image-opts */
+	const char *offset; /* where a raw disk begins in its file, or NULL */
 	bool force_share;   /* -U */
 	unsigned flags;	    /* IMAGE_* of block/image.h */
 	enum cache_mode cache;

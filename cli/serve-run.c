@@ -24,8 +24,7 @@
 #define STALL_MS     60000
 #define STOP_MS	     3000
 /* Workers wait for disks rather than compute. */
-#define THREADS	     16
-#define DEFAULT_PORT "10809"
+#define THREADS 16
 
 struct service {
 	const struct serve_plan *plan;
@@ -37,12 +36,25 @@ struct service {
 
 /* ---- images ---- */
 
+/* More does not fit on the wire. */
+static bool fits(const char *text, const char *what)
+{
+	if (!text || strlen(text) <= NBD_STRING_MAX)
+		return true;
+	message_error("%s '%.32s...' is too long: %zu bytes, allowed are %u",
+		      what, text, strlen(text), NBD_STRING_MAX);
+	return false;
+}
+
 static bool open_export(const struct command_context *ctx,
 			const struct serve_plan *plan,
 			const struct serve_export *from, struct nbd_export *out)
 {
 	struct open_request request = from->image;
 
+	if (!fits(from->name, "Export name") ||
+	    !fits(from->description, "Export description"))
+		return false;
 	request.flags |= IMAGE_GUEST_IO;
 	if (!from->read_only)
 		request.flags |= IMAGE_WRITE;
@@ -53,6 +65,7 @@ static bool open_export(const struct command_context *ctx,
 	out->description = from->description;
 	out->read_only = from->read_only;
 	out->discard = plan->discard;
+	out->zeroes = plan->zeroes;
 	out->offers_depth = plan->offers_depth;
 	out->max_clients = plan->clients_per_export;
 	if (!plan->stats)
@@ -130,8 +143,9 @@ static int start_listening(struct service *service, struct error *err)
 		return 0;
 	if (plan->unix_path)
 		return listen_unix(&service->listeners, plan->unix_path, err);
-	return listen_tcp(&service->listeners, plan->address,
-			  plan->port ? plan->port : DEFAULT_PORT, err);
+	return listen_tcp(&service->listeners,
+			  plan->address ? plan->address : plan->default_address,
+			  plan->port ? plan->port : SERVE_DEFAULT_PORT, err);
 }
 
 /* ---- the process ---- */
@@ -185,21 +199,22 @@ static bool child_is_ready(int fd)
 }
 
 /* From here on nobody waits for what we say, or for us to end. */
-static void leave_terminal(void)
+static void leave_terminal(bool keep_stderr)
 {
 	int null = open("/dev/null", O_RDWR);
+	int last = keep_stderr ? 1 : 2;
 
-	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+	for (int fd = 0; null >= 0 && fd <= last; fd++)
 		dup2(null, fd);
 	if (null > 2)
 		close(null);
 }
 
-static void say_ready(int fd)
+static void say_ready(int fd, bool keep_stderr)
 {
 	FILE *file = fdopen(fd, "w");
 
-	leave_terminal();
+	leave_terminal(keep_stderr);
 	if (!file)
 		return;
 	fputc('\n', file);
@@ -260,7 +275,7 @@ static bool announce(struct service *service)
 	if (plan->pid_file && !write_pid_file(plan->pid_file))
 		return false;
 	if (service->ready_fd >= 0)
-		say_ready(service->ready_fd);
+		say_ready(service->ready_fd, plan->keep_stderr);
 	return true;
 }
 

@@ -18,6 +18,8 @@ struct command_context;
 /* Of one process; each has files and tables of its own. */
 #define SERVE_EXPORTS_MAX 4096
 
+#define SERVE_DEFAULT_PORT "10809"
+
 struct serve_export {
 	struct open_request image;
 	const char *name;
@@ -29,16 +31,19 @@ struct serve_export {
 struct serve_plan {
 	struct serve_export *exports;
 	size_t export_count;
-	bool discard;	   /* trims give space back */
+	bool discard; /* trims give space back */
+	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
 
 	const char *unix_path;
 	const char *address, *port;
+	const char *default_address; /* NULL: all of this machine's */
 	unsigned clients_per_export; /* 0: no limit */
 	unsigned max_clients;
 	bool persistent;
 	enum serve_stats stats; /* printed at the end, and on SIGUSR1 */
 	bool fork;
+	bool keep_stderr; /* also behind --fork */
 	const char *pid_file;
 };
 

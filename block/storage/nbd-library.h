@@ -52,7 +52,18 @@ struct error;
 	X(aio_is_connecting)     \
 	X(aio_is_ready)          \
 	X(aio_is_dead)           \
-	X(aio_is_closed)
+	X(aio_is_closed)         \
+	X(set_opt_mode)          \
+	X(connect_unix)          \
+	X(connect_tcp)           \
+	X(opt_list)              \
+	X(opt_info)              \
+	X(opt_list_meta_context) \
+	X(opt_abort)             \
+	X(can_fua)               \
+	X(can_df)                \
+	X(can_cache)             \
+	X(is_rotational)
 
 struct nbd_library {
 #define NBD_LIBRARY_MEMBER(name) __typeof__(&nbd_##name) name;

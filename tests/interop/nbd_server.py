@@ -33,10 +33,12 @@ NONE, DATA, HOLE, STATUS_CHUNK, STATUS_EXT, ERROR = 0, 1, 2, 5, 6, 0x8001
 class Server:
     """platter serve on a Unix socket, ended by its pid."""
 
+    first = ["serve"]
+
     def __init__(self, program, folder, *words, **more):
         self.socket = pathlib.Path(folder) / "sock"
         self.process = subprocess.Popen(
-            [str(program), "serve", "--socket", str(self.socket),
+            [str(program), *self.first, "--socket", str(self.socket),
              *map(str, words)], cwd=folder, stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, **more)
         give_up = time.monotonic() + START_SECONDS
@@ -63,10 +65,24 @@ class Server:
         return self.process.returncode, text
 
 
+class NamedServer(Server):
+    """A program that is called qemu-nbd, ours or the real one."""
+
+    def __init__(self, program, folder, *words, **more):
+        self.pid_file = pathlib.Path(folder) / "pid"
+        self.pid_file.unlink(missing_ok=True)
+        self.first = [f"--pid-file={self.pid_file}"]
+        super().__init__(program, folder, *words, **more)
+
+    def listens(self):
+        """Without a connection, which would be a client."""
+        return self.pid_file.exists() and self.pid_file.read_text()
+
+
 @contextlib.contextmanager
-def serving(program, folder, *words, **more):
+def serving(program, folder, *words, kind=Server, **more):
     """Has to end well, and in silence."""
-    server = Server(program, folder, *words, **more)
+    server = kind(program, folder, *words, **more)
     try:
         yield server
     except BaseException:

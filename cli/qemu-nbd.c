@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The program under the name qemu-nbd: that one's words, defaults and exit
+ * statuses, made into a plan to serve one image.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/error.h"
+#include "cli/args.h"
+#include "cli/command.h"
+#include "cli/listen.h"
+#include "cli/message.h"
+#include "cli/qemu-nbd-list.h"
+#include "cli/serve-run.h"
+
+#define CLIENTS_MAX 1024u
+
+struct words {
+	struct serve_plan plan;
+	struct serve_export export;
+	bool version, list, verbose, nocache;
+	const char *cache, *aio, *discard, *detect_zeroes;
+	const char *shared, *offset;
+	/* known, so that the message is not that they are unknown */
+	bool disconnect, snapshot;
+	const char *connect, *bitmap, *load_snapshot, *selinux_label;
+	const char *tls_creds, *tls_hostname, *tls_authz;
+	const char *trace; /* ignored */
+	char offset_text[24];
+};
+
+static const char help_text[] =
+	"Usage: qemu-nbd [OPTIONS] FILE\n"
+	"  or:  qemu-nbd -L [OPTIONS]\n"
+	"Serves a disk image to NBD clients (platter)\n"
+	"\n"
+	"  -h, --help                this text\n"
+	"  -V, --version             the version\n"
+	"\n"
+	"Connections:\n"
+	"  -p, --port=PORT           listen on this port (default 10809)\n"
+	"  -b, --bind=ADDRESS        listen on this address (default 0.0.0.0)\n"
+	"  -k, --socket=PATH         listen on a Unix socket; an absolute "
+	"path\n"
+	"  -e, --shared=NUM          clients at a time, 0: any (default 1);\n"
+	"                            others wait\n"
+	"  -t, --persistent          go on when the last client has left\n"
+	"  -x, --export-name=NAME    name of the export (default: empty)\n"
+	"  -D, --description=TEXT    what clients are told about it\n"
+	"  -v, --verbose             keep stderr behind --fork\n"
+	"\n"
+	"The image:\n"
+	"  -f, --format=FORMAT       its format; guessed if left out\n"
+	"      --image-opts          FILE is in words: driver=...,"
+	"file.filename=...\n"
+	"  -r, --read-only           clients may only read\n"
+	"  -o, --offset=OFFSET       where the disk begins in FILE (-f raw)\n"
+	"  -A, --allocation-depth    offer qemu:allocation-depth\n"
+	"  -n, --nocache             the same as --cache=none\n"
+	"      --cache=MODE          none, writeback (default), writethrough,\n"
+	"                            directsync or unsafe\n"
+	"      --aio=MODE            threads, native or io_uring: accepted,\n"
+	"                            the best that works is taken\n"
+	"      --discard=MODE        ignore (default) or unmap\n"
+	"      --detect-zeroes=MODE  off (default), on or unmap\n"
+	"\n"
+	"The process:\n"
+	"  -L, --list                list the exports of a server\n"
+	"      --fork                return when clients may come\n"
+	"      --pid-file=PATH       keep the process number there\n"
+	"      --object DEF          a secret or credentials\n"
+	"  -T, --trace               accepted and ignored\n";
+
+static void print_help(void)
+{
+	fputs(help_text, stdout);
+}
+
+/* ---- words with values ---- */
+
+/* A whole number of at most `max`, in any base that C knows. */
+static bool parse_number(const char *text, unsigned long long max,
+			 unsigned long long *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 0);
+	return !errno && end != text && !*end && !strchr(text, '-') &&
+	       *out <= max;
+}
+
+static bool take_shared(struct words *words)
+{
+	struct serve_plan *plan = &words->plan;
+	unsigned long long count = 1;
+
+	if (words->shared && !parse_number(words->shared, INT32_MAX, &count)) {
+		message_error("Invalid shared device number '%s'",
+			      words->shared);
+		return false;
+	}
+	plan->clients_per_export = (unsigned)count;
+	/* A client that is one too many is not refused: it waits. */
+	plan->max_clients =
+		count && count < CLIENTS_MAX ? (unsigned)count : CLIENTS_MAX;
+	return true;
+}
+
+static bool take_offset(struct words *words)
+{
+	unsigned long long offset;
+
+	if (!words->offset)
+		return true;
+	if (!parse_number(words->offset, INT64_MAX, &offset)) {
+		message_error("Invalid offset '%s'", words->offset);
+		return false;
+	}
+	if (!offset)
+		return true;
+	snprintf(words->offset_text, sizeof(words->offset_text), "%llu",
+		 offset);
+	words->export.image.offset = words->offset_text;
+	return true;
+}
+
+static bool take_cache(struct words *words)
+{
+	enum cache_mode *mode = &words->export.image.cache;
+
+	if (words->nocache && words->cache) {
+		message_error("-n and --cache can only be specified once");
+		return false;
+	}
+	if (words->nocache)
+		*mode = CACHE_NONE;
+	if (words->cache && cache_mode_parse(words->cache, mode) < 0) {
+		message_error("Invalid cache mode `%s'", words->cache);
+		return false;
+	}
+	return true;
+}
+
+/* What is used is what works; the words are checked as scripts expect it. */
+static bool check_aio(const struct words *words)
+{
+	enum cache_mode cache = words->export.image.cache;
+	const char *aio = words->aio;
+
+	if (!aio || !strcmp(aio, "threads") || !strcmp(aio, "io_uring"))
+		return true;
+	if (strcmp(aio, "native")) {
+		message_error("Invalid aio mode '%s'", aio);
+		return false;
+	}
+	if (cache == CACHE_NONE || cache == CACHE_DIRECTSYNC)
+		return true;
+	message_error("aio=native was specified, but it requires "
+		      "cache.direct=on, which was not specified.");
+	return false;
+}
+
+static bool take_discard(struct words *words)
+{
+	const char *word = words->discard;
+
+	if (!word || !strcmp(word, "ignore") || !strcmp(word, "off"))
+		return true;
+	words->plan.discard = true;
+	if (!strcmp(word, "unmap") || !strcmp(word, "on"))
+		return true;
+	message_error("Invalid discard mode `%s'", word);
+	return false;
+}
+
+static bool take_detect_zeroes(struct words *words)
+{
+	const char *word = words->detect_zeroes;
+
+	if (!word || !strcmp(word, "off"))
+		return true;
+	if (!strcmp(word, "on")) {
+		words->plan.zeroes = NBD_ZEROES_ZERO;
+		return true;
+	}
+	if (strcmp(word, "unmap")) {
+		message_error("Failed to parse detect_zeroes mode: invalid "
+			      "parameter value: %s",
+			      word);
+		return false;
+	}
+	words->plan.zeroes = NBD_ZEROES_UNMAP;
+	if (!words->plan.discard)
+		message_error("setting detect-zeroes to unmap is not allowed "
+			      "without setting discard operation to unmap");
+	return words->plan.discard;
+}
+
+static bool take_values(struct words *words)
+{
+	return take_shared(words) && take_offset(words) && take_cache(words) &&
+	       check_aio(words) && take_discard(words) &&
+	       take_detect_zeroes(words);
+}
+
+/* ---- what is not there ---- */
+
+static bool is_supported(const struct words *words)
+{
+	const struct {
+		bool given;
+		const char *text;
+	} missing[] = {
+		{words->connect, "--connect is not supported; use nbd-client"},
+		{words->disconnect,
+		 "--disconnect is not supported; use nbd-client -d"},
+		{words->tls_creds || words->tls_hostname || words->tls_authz,
+		 "TLS is not supported yet"},
+		{words->bitmap, "--bitmap is not supported yet"},
+		{words->load_snapshot, "--load-snapshot is not supported yet"},
+		{words->snapshot, "--snapshot is not supported yet"},
+		{words->selinux_label, "--selinux-label is not supported"},
+	};
+
+	for (size_t i = 0; i < sizeof(missing) / sizeof(missing[0]); i++) {
+		if (missing[i].given) {
+			message_error("%s", missing[i].text);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- the two things to do ---- */
+
+static bool is_for_images(const struct words *words)
+{
+	const struct serve_export *export = &words->export;
+
+	return *export->name || export->description || export->read_only ||
+	       export->image.format || export->image.image_opts ||
+	       words->offset || words->plan.offers_depth || words->aio ||
+	       words->discard || words->nocache || words->cache;
+}
+
+/* Somebody has opened sockets for us to listen on. */
+static bool was_activated(void)
+{
+	struct listeners listeners = {0};
+	struct error err = {0};
+	bool activated =
+		listen_inherited(&listeners, &err) < 0 || listeners.count;
+
+	listeners_close(&listeners);
+	return activated;
+}
+
+static int list(const struct words *words, const struct args *args)
+{
+	const struct serve_plan *plan = &words->plan;
+
+	if (was_activated())
+		message_error("List mode is incompatible with socket "
+			      "activation");
+	else if (args->count)
+		message_error("List mode is incompatible with a file name");
+	else if (is_for_images(words))
+		message_error("List mode is incompatible with per-device "
+			      "settings");
+	else if (plan->fork)
+		message_error("List mode is incompatible with forking");
+	else
+		return qemu_nbd_list(plan->unix_path, plan->address,
+				     plan->port);
+	return 1;
+}
+
+static int serve(struct command_context *ctx, struct words *words,
+		 const struct args *args)
+{
+	struct serve_plan *plan = &words->plan;
+
+	if (args->count != 1)
+		return message_usage("Invalid number of arguments");
+	if (words->export.image.image_opts && words->export.image.format) {
+		message_error("--image-opts and -f are mutually exclusive");
+		return 1;
+	}
+	words->export.image.name = args->operands[0];
+	plan->exports = &words->export;
+	plan->export_count = 1;
+	plan->default_address = "0.0.0.0";
+	plan->keep_stderr = words->verbose;
+	return serve_run(ctx, plan);
+}
+
+static int carry_out(struct command_context *ctx, struct words *words,
+		     const struct args *args)
+{
+	const char *path = words->plan.unix_path;
+
+	if (words->version) {
+		printf("qemu-nbd " PLATTER_VERSION " (platter)\n");
+		return 0;
+	}
+	if (!take_values(words) || !is_supported(words))
+		return 1;
+	if (path && *path != '/') {
+		message_error("socket path must be absolute");
+		return 1;
+	}
+	return words->list ? list(words, args) : serve(ctx, words, args);
+}
+
+int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
+{
+	struct words words = {.export = {.name = ""}};
+	struct serve_plan *plan = &words.plan;
+	struct serve_export *export = &words.export;
+	const struct arg_def defs[] = {
+		{'V', "version", ARG_FLAG, &words.version, NULL},
+		{'p', "port", ARG_TEXT, &plan->port, NULL},
+		{'b', "bind", ARG_TEXT, &plan->address, NULL},
+		{'k', "socket", ARG_TEXT, &plan->unix_path, NULL},
+		{'e', "shared", ARG_TEXT, &words.shared, NULL},
+		{'t', "persistent", ARG_FLAG, &plan->persistent, NULL},
+		{'v', "verbose", ARG_FLAG, &words.verbose, NULL},
+		{'x', "export-name", ARG_TEXT, &export->name, NULL},
+		{'D', "description", ARG_TEXT, &export->description, NULL},
+		{'o', "offset", ARG_TEXT, &words.offset, NULL},
+		{'A', "allocation-depth", ARG_FLAG, &plan->offers_depth, NULL},
+		{'B', "bitmap", ARG_TEXT, &words.bitmap, NULL},
+		{'L', "list", ARG_FLAG, &words.list, NULL},
+		{0, "tls-creds", ARG_TEXT, &words.tls_creds, NULL},
+		{0, "tls-hostname", ARG_TEXT, &words.tls_hostname, NULL},
+		{0, "tls-authz", ARG_TEXT, &words.tls_authz, NULL},
+		{'T', "trace", ARG_TEXT, &words.trace, NULL},
+		{0, "fork", ARG_FLAG, &plan->fork, NULL},
+		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},
+		{0, "selinux-label", ARG_TEXT, &words.selinux_label, NULL},
+		{'c', "connect", ARG_TEXT, &words.connect, NULL},
+		{'d', "disconnect", ARG_FLAG, &words.disconnect, NULL},
+		{'f', "format", ARG_TEXT, &export->image.format, NULL},
+		{'r', "read-only", ARG_FLAG, &export->read_only, NULL},
+		{'s', "snapshot", ARG_FLAG, &words.snapshot, NULL},
+		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
+		{'n', "nocache", ARG_FLAG, &words.nocache, NULL},
+		{0, "cache", ARG_TEXT, &words.cache, NULL},
+		{0, "aio", ARG_TEXT, &words.aio, NULL},
+		{0, "discard", ARG_TEXT, &words.discard, NULL},
+		{0, "detect-zeroes", ARG_TEXT, &words.detect_zeroes, NULL},
+		{0, "image-opts", ARG_FLAG, &export->image.image_opts, NULL},
+		ARGS_END,
+	};
+	struct args args;
+
+	ctx->name = "qemu-nbd";
+	ctx->print_help = print_help;
+	if (!args_parse(&args, ctx, argc, argv, defs))
+		return args.status;
+	return carry_out(ctx, &words, &args);
+}
