@@ -5,9 +5,11 @@ Tests that take `program` run twice, so that what they expect is what the real
 program does and not what we think it does.
 """
 
+import contextlib
 import functools
 import json
 import os
+import pathlib
 import random
 import select
 import signal
@@ -65,6 +67,31 @@ def qcow2(qemu_img, disk, tmp_path):
 def run(words, folder, **more):
     return subprocess.run([*map(str, words)], cwd=folder, check=False,
                           capture_output=True, text=True, timeout=60, **more)
+
+
+def has_ended(pid):
+    """Nobody may be there to take the status of what is not our child."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+@contextlib.contextmanager
+def background(program, folder, *words, how=signal.SIGTERM, **more):
+    """With --fork; `how` None: its last client ends it."""
+    done = run([program, "--fork", "--pid-file=pid", *words], folder, **more)
+    assert not done.returncode and not done.stderr, done.stderr
+    pid = int((folder / "pid").read_text())
+    try:
+        yield pid
+        if how:
+            os.kill(pid, how)
+        wait_until(lambda: has_ended(pid), "the end of the server")
+    finally:
+        if not has_ended(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def info(server, export=""):
@@ -171,18 +198,14 @@ def test_a_guessed_format_draws_the_same_warning(ours, real, disk):
 
 
 def test_fork_and_pid_file(program, disk, tmp_path):
-    sock, pid_file = tmp_path / "s", tmp_path / "pid"
-    Tool(program, tmp_path).good(["--fork", f"--pid-file={pid_file}", "-t",
-                                  "-k", sock, "-f", "raw", disk])
-    pid = int(pid_file.read_text())
-    try:
+    sock = tmp_path / "s"
+    with background(program, tmp_path, "-t", "-k", sock, "-f", "raw",
+                    disk) as pid:
         done = run([find("nbdinfo"), "--size", f"nbd+unix://?socket={sock}"],
                    tmp_path)
         assert done.stdout == f"{SIZE}\n", done.stderr
         assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"
-    finally:
-        os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not sock.exists(), "the end of the server")
+    assert not sock.exists()
 
 
 def test_verbose_keeps_stderr(ours, disk, tmp_path):
@@ -195,7 +218,7 @@ def test_verbose_keeps_stderr(ours, disk, tmp_path):
         assert os.readlink(f"/proc/{pid}/fd/2") == str(tmp_path / "log")
     finally:
         os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not (tmp_path / "s").exists(), "the end of the server")
+    wait_until(lambda: has_ended(pid), "the end of the server")
 
 
 def test_one_client_waits_for_the_other(program, disk):
@@ -222,20 +245,20 @@ def test_two_clients_share(program, disk, words):
 
 
 def test_ends_when_the_last_client_has_left(program, disk):
-    server = NamedServer(program, disk.parent, "-e", "2", "-f", "raw", disk)
-    # One that chose no export is none.
-    look = server.connect()
-    look.greet()
-    assert look.last(wire.LIST) == wire.ACK
-    look.last(wire.ABORT)
-    look.close()
-    first, second = (server.connect().start() for _ in range(2))
-    first.close()
-    assert second.error_of(wire.FLUSH, 0, 0) == 0
-    second.close()
-    # No signal: it ends by itself.
-    assert server.process.wait(timeout=wire.STOP_SECONDS) == 0
-    assert server.stop() == (0, "")
+    with serving(program, disk.parent, "-e", "2", "-f", "raw",
+                 disk) as server:
+        # One that chose no export is none.
+        look = server.connect()
+        look.greet()
+        assert look.last(wire.LIST) == wire.ACK
+        look.last(wire.ABORT)
+        look.close()
+        first, second = (server.connect().start() for _ in range(2))
+        first.close()
+        assert second.error_of(wire.FLUSH, 0, 0) == 0
+        second.close()
+        # No signal: it ends by itself.
+        server.process.wait(timeout=wire.STOP_SECONDS)
     assert not server.socket.exists()
 
 
@@ -251,36 +274,37 @@ def test_tcp_address_and_port(program, disk, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    Tool(program, tmp_path).good(["--fork", "--pid-file=pid", "-t", "-b",
-                                  "127.0.0.1", "-p", port, "-f", "raw", disk])
-    try:
+    with background(program, tmp_path, "-t", "-b", "127.0.0.1", "-p", port,
+                    "-f", "raw", disk):
         done = run([find("nbdinfo"), "--size", f"nbd://127.0.0.1:{port}"],
                    tmp_path)
         assert done.stdout == f"{SIZE}\n", done.stderr
-    finally:
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
 
 
 # --- sockets from others ------------------------------------------------------
 
 
-def activate(words, folder, fd):
-    """Starts it as a service manager does, with the socket as 3."""
-    return run(["/bin/bash", "-c",
-                f"exec 3<&{fd}; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "-",
-                *words], folder, pass_fds=[fd])
+def activate(program, folder, fd):
+    """A program that starts it as a service manager does, the socket as 3."""
+    launcher = folder / "launch"
+    launcher.write_text(
+        f"#!/bin/bash\nexec 3<&{fd}\n"
+        f"LISTEN_FDS=1 LISTEN_PID=$$ exec {program} \"$@\"\n",
+        encoding="ascii")
+    launcher.chmod(0o755)
+    return launcher
 
 
 def test_activation_in_the_background(program, disk, tmp_path):
-    """The socket is the parent's, by its process number."""
+    """The socket is handed to the parent, by its process number."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "a"))
         listener.listen()
-        done = activate([program, "--fork", "--pid-file=pid", "-f", "raw",
-                         disk], tmp_path, listener.fileno())
-    assert (done.returncode, done.stderr) == (0, "")
-    # As long as it runs; with no other way in, this is its end, too.
-    wire.Client(tmp_path / "a").start().close()
+        fd = listener.fileno()
+        with background(activate(program, tmp_path, fd), tmp_path, "-f", "raw", disk, how=None,
+                        pass_fds=[fd]):
+            listener.close()
+            wire.Client(tmp_path / "a").start().close()
 
 
 @pytest.mark.parametrize("words", ["-p 1 -f raw disk.raw",
@@ -290,8 +314,9 @@ def test_activation_excludes_addresses(program, disk, words):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(disk.parent / "a"))
         listener.listen()
-        done = activate([program, *words.split()], disk.parent,
-                        listener.fileno())
+        fd = listener.fileno()
+        done = run([activate(program, disk.parent, fd), *words.split()],
+                   disk.parent, pass_fds=[fd])
     assert done.returncode == 1 and done.stderr
 
 
@@ -456,15 +481,11 @@ def test_ovirt_imageio(program, qcow2, tmp_path, content):
 def test_virtnbdbackup(program, qcow2, tmp_path, content):
     """Restores into an image, and maps one."""
     sock = tmp_path / "s"
-    tool = Tool(program, tmp_path)
-    for words in (["--discard=unmap", "--format=qcow2", "-x", "sda",
-                   "--detect-zeroes=on", "-e 2"],
-                  ["-r", "-t", "-e 2", "--format=qcow2", "-x", "sda"]):
-        tool.good(["--fork", "--pid-file=pid", "-k", sock, *words, qcow2])
-        pid = int((tmp_path / "pid").read_text())
-        client = wire.Client(sock).start(wire.STRUCTURED, name=b"sda")
-        assert client.read(0, 4096) == content[:4096]
-        client.close()
-        if "-t" in words:
-            os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not sock.exists(), "the end of the server")
+    for words, how in ((["--discard=unmap", "--detect-zeroes=on"], None),
+                       (["-r", "-t"], signal.SIGTERM)):
+        with background(program, tmp_path, "-k", sock, "-e 2", "-x", "sda",
+                        "--format=qcow2", *words, qcow2, how=how):
+            client = wire.Client(sock).start(wire.STRUCTURED, name=b"sda")
+            assert client.read(0, 4096) == content[:4096]
+            client.close()
+        assert not sock.exists()
