@@ -59,7 +59,7 @@ static int open_path(struct image **out, const char *path, unsigned flags,
 	};
 	int ret;
 
-	assert_int_equal(image_spec_from_path(&spec, path, "qcow2"), 0);
+	assert_int_equal(image_spec_from_path(&spec, path, "qcow2", err), 0);
 	ret = image_open(out, &args, err);
 	image_spec_release(&spec);
 	return ret;
