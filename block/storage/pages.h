@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A sparse map from page numbers to pages of 64 KiB, for the storages that keep
- * bytes in memory: a tree of fixed fan-out that is as high as the largest page
- * number needs, so an image may claim any size and costs only what is used.
+ * A sparse map from page numbers to pages of 64 KiB (4 KiB for fuzzing), for
+ * the storages that keep bytes in memory: a tree of fixed fan-out that is as
+ * high as the largest page number needs, so an image may claim any size and
+ * costs only what is used.
  *
  * No locks: the caller keeps changes apart from everything else.
  */
@@ -14,7 +15,11 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#ifdef PLATTER_SMALL_BUFFERS
+#define PAGES_PAGE_SIZE 4096u
+#else
 #define PAGES_PAGE_SIZE 65536u
+#endif
 
 struct pages_node;
 

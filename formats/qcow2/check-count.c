@@ -21,8 +21,12 @@
 #include "block/progress.h"
 #include "block/storage.h"
 
+#ifdef PLATTER_SMALL_BUFFERS
+#define EXCESS_SLOTS 1024u
+#else
 #define EXCESS_SLOTS 65536u
-#define EXCESS_MAX   (EXCESS_SLOTS / 4 * 3)
+#endif
+#define EXCESS_MAX (EXCESS_SLOTS / 4 * 3)
 /* Counters that are added to in one step, as compilers like it. */
 #define ADD_STEP 64
 

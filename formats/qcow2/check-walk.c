@@ -25,7 +25,11 @@
 
 /* L1 entries in memory: 8 MiB. */
 #define BATCH_MAX (512u * 1024)
-#define L1_PIECE  (64u * 1024)
+#ifdef PLATTER_SMALL_BUFFERS
+#define L1_PIECE (4u * 1024)
+#else
+#define L1_PIECE (64u * 1024)
+#endif
 /* Spans no further apart than this are read together. */
 #define L1_GAP 4096u
 /*

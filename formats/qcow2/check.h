@@ -36,7 +36,11 @@
 /* All slices that are in memory at one time: 2 TiB in clusters of 64 KiB. */
 #define QCHECK_WINDOW_CLUSTERS (34ull << 20)
 /* What one read asks for; a single table may be larger. */
+#ifdef PLATTER_SMALL_BUFFERS
+#define QCHECK_READ_BYTES (4u << 10)
+#else
 #define QCHECK_READ_BYTES (1u << 20)
+#endif
 /* More host clusters than QEMU's check can count either. */
 #define QCHECK_CLUSTERS_MAX ((uint64_t)INT32_MAX)
 

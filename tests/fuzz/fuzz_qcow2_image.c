@@ -21,7 +21,7 @@
 #include "formats/registry.h"
 
 #define INPUT_MAX (1u << 20)
-#define READ_MAX  (4ull << 20)
+#define READ_MAX  (256ull << 10)
 #define WALK_MAX  2000
 #define PIECE	  (64u * 1024)
 
