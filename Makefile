@@ -280,9 +280,10 @@ test-tsan: ## every test program and command under TSan
 
 # SECONDS=n, TARGET=name. The shell has a SECONDS of its own.
 FUZZ_SECONDS ?= $(if $(filter command,$(origin SECONDS)),$(SECONDS),300)
+fuzz: export FUZZ_RUNS := $(RUNS)
 fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
 fuzz: FUZZ_T = $(if $(TARGET),/fuzz_($(TARGET))\.c$$,$(T))
-fuzz: ## fuzz for SECONDS (300) a target; TARGET=name picks one
+fuzz: ## fuzz a target SECONDS (300), at most RUNS times; TARGET=name
 	$(install-test-deps)
 	$(subst T='$(T)',T='$(FUZZ_T)',$(RUN_TESTS)) --long fuzz
 

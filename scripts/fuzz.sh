@@ -8,7 +8,8 @@
 #
 # For each PROGRAM .../fuzz_NAME the seeds are tests/fuzz/corpus/NAME, words
 # that help are tests/fuzz/dict/NAME.dict, inputs that are found are kept in
-# WORK-FOLDER/fuzz_NAME. Leaves LOG-FOLDER/tests-fuzz-fuzz_NAME.log, and its
+# WORK-FOLDER/fuzz_NAME. FUZZ_RUNS=n stops a target after n executions, should
+# that come before SECONDS have passed. Leaves LOG-FOLDER/tests-fuzz-fuzz_NAME.log, and its
 # exit status in a file .status beside it. Fails only if it could not run them.
 set -euo pipefail
 
@@ -19,12 +20,13 @@ shift 3
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8
 
 fuzz_one() {
-	local prog=$1 name work seeds limits
+	local prog=$1 name work seeds limits counts=()
 	name=$(basename "$prog")
 	work=$work_top/$name
 	seeds=tests/fuzz/corpus/${name#fuzz_}
 	limits=(-timeout=10 -rss_limit_mb=1024
 		"-artifact_prefix=$work/found-")
+	[ -z "${FUZZ_RUNS:-}" ] || counts=("-runs=$FUZZ_RUNS")
 	[ ! -e "tests/fuzz/dict/${name#fuzz_}.dict" ] ||
 		limits+=("-dict=tests/fuzz/dict/${name#fuzz_}.dict")
 	if [ ! -d "$seeds" ]; then
@@ -33,7 +35,7 @@ fuzz_one() {
 	fi
 	mkdir -p "$work/corpus"
 	find "$seeds" -type f -exec "$prog" "${limits[@]}" {} + &&
-		"$prog" "${limits[@]}" -max_total_time="$seconds" \
+		"$prog" "${limits[@]}" -max_total_time="$seconds" "${counts[@]}" \
 			-print_final_stats=0 "$work/corpus" "$seeds"
 }
 
