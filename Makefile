@@ -135,7 +135,7 @@ else ifeq ($(VARIANT),fuzz)
 CC := $(CLANG)
 # Large buffers are mapped and poisoned anew for every input; the ends of small
 # ones are met more often too.
-VARIANT_CFLAGS  := -O1 -fno-omit-frame-pointer $(UBSAN) \
+VARIANT_CFLAGS  := -O2 -fno-omit-frame-pointer $(UBSAN) \
 	-DPLATTER_SMALL_BUFFERS -fsanitize=fuzzer-no-link,address,undefined
 VARIANT_LDFLAGS := -fsanitize=address,undefined
 else ifeq ($(VARIANT),broken)

@@ -38,10 +38,18 @@
  */
 #define MISALIGNED_MAX 1024
 /* The cache of recent tables: 4 MiB; and in how many places each may be. */
+#ifdef PLATTER_SMALL_BUFFERS
+#define RECENT_BITS 6u
+#else
 #define RECENT_BITS 18u
+#endif
 #define RECENT_WAYS 4u
 /* Fewer entries are sorted as fast. */
+#ifdef PLATTER_SMALL_BUFFERS
+#define RECENT_ENTRIES_MIN 64u
+#else
 #define RECENT_ENTRIES_MIN 4096u
+#endif
 
 static int table_compare(const void *a, const void *b)
 {
