@@ -9,15 +9,18 @@
 # For each PROGRAM .../fuzz_NAME the seeds are tests/fuzz/corpus/NAME, words
 # that help are tests/fuzz/dict/NAME.dict, inputs that are found are kept in
 # WORK-FOLDER/fuzz_NAME. FUZZ_RUNS=n stops a target after n executions, should
-# that come before SECONDS have passed. Leaves LOG-FOLDER/tests-fuzz-fuzz_NAME.log, and its
-# exit status in a file .status beside it. Fails only if it could not run them.
+# that come before SECONDS have passed. Leaves in LOG-FOLDER a file
+# tests-fuzz-fuzz_NAME.log, and its exit status in a file .status beside it.
+# Fails only if it could not run them.
 set -euo pipefail
 
 seconds=$1 work_top=$2 logs=$3
 shift 3
 
-# Freed memory need not be kept long: executions are short.
+# Freed memory need not be kept long: executions are short. Deep stacks of what
+# was allocated cost more than they tell: an input can be run again with them.
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8
+ASAN_OPTIONS+=:malloc_context_size=2
 
 fuzz_one() {
 	local prog=$1 name work seeds limits counts=()

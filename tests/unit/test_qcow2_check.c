@@ -208,6 +208,25 @@ static void guest_data_is_not_taken_for_a_table(void **state)
 	storage_close(s.b.file);
 }
 
+/* The L1 table is the header and all that follows, and longer than the file. */
+static void header_is_not_taken_for_an_l1_table(void **state)
+{
+	uint64_t l1_entries;
+	struct simple s;
+
+	(void)state;
+	make_simple(&s);
+	/* As an entry it leads where nothing else does, and is not COPIED. */
+	l1_entries = s.data;
+	qcow2_builder_put(&s.b, s.l2, 0);
+	assert_true(l1_entries * 8 > storage_size(s.b.file) + 4096);
+	qcow2_builder_put(&s.b, 32, l1_entries);
+	qcow2_builder_put(&s.b, 40, 0);
+	assert_true(check_fixture_run(&s.b, true, true, NULL).corruptions > 0);
+	assert_int_equal(qcow2_builder_get(&s.b, 32), l1_entries);
+	storage_close(s.b.file);
+}
+
 static void misaligned_zero_loses_its_offset(void **state)
 {
 	struct check_result r;
@@ -470,6 +489,7 @@ int main(void)
 		cmocka_unit_test(rebuild_stays_clear_of_dangling_pointers),
 		cmocka_unit_test(nothing_is_freed_while_a_pointer_is_lost),
 		cmocka_unit_test(guest_data_is_not_taken_for_a_table),
+		cmocka_unit_test(header_is_not_taken_for_an_l1_table),
 		cmocka_unit_test(misaligned_zero_loses_its_offset),
 		cmocka_unit_test(misaligned_data_is_left_alone),
 		cmocka_unit_test(bits_of_damage_go_after_repair),
