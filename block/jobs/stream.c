@@ -17,7 +17,11 @@
 #include "block/zero.h"
 
 /* Packed bytes that are read at a time. */
+#ifdef PLATTER_SMALL_BUFFERS
+#define INPUT_BYTES 1024u
+#else
 #define INPUT_BYTES (256 * 1024u)
+#endif
 #define SPOOL_BYTES (1024 * 1024u)
 /* Shorter runs of zeros are written: a hole costs more than it saves. */
 #define SPOOL_HOLE 4096u
