@@ -71,30 +71,82 @@ static const char *gzip_step(void *state, struct stream_input *in, void *buf,
 
 /* ---- zstd ---- */
 
+#define ZSTD_FRAME_HEAD_MAX 18u
+
+struct zstd {
+	ZSTD_DCtx *ctx;
+	/* Of the frame that is being read. */
+	uint8_t head[ZSTD_FRAME_HEAD_MAX];
+	size_t head_len;
+	uint64_t made;
+};
+
 static void *zstd_open(void)
 {
-	return ZSTD_createDCtx();
+	struct zstd *z = calloc(1, sizeof(*z));
+
+	if (z)
+		z->ctx = ZSTD_createDCtx();
+	if (z && !z->ctx) {
+		free(z);
+		return NULL;
+	}
+	return z;
 }
 
 static void zstd_close(void *state)
 {
-	ZSTD_freeDCtx(state);
+	struct zstd *z = state;
+
+	ZSTD_freeDCtx(z->ctx);
+	free(z);
+}
+
+static void zstd_note(struct zstd *z, const uint8_t *taken, size_t taken_len,
+		      size_t made)
+{
+	size_t len = min_u64(taken_len, sizeof(z->head) - z->head_len);
+
+	if (len)
+		memcpy(z->head + z->head_len, taken, len);
+	z->head_len += len;
+	z->made += made;
+}
+
+/*
+ * A frame whose last block is empty may have made less than its head says: the
+ * library lets that pass, depending on how much is read at a time.
+ */
+static const char *zstd_frame_end(struct zstd *z)
+{
+	unsigned long long content =
+		ZSTD_getFrameContentSize(z->head, z->head_len);
+	bool whole = content == ZSTD_CONTENTSIZE_UNKNOWN ||
+		     content == ZSTD_CONTENTSIZE_ERROR || content == z->made;
+
+	z->head_len = 0;
+	z->made = 0;
+	return whole ? NULL : "a frame is shorter than it says";
 }
 
 static const char *zstd_step(void *state, struct stream_input *in, void *buf,
 			     size_t len, size_t *out, bool *inside)
 {
+	struct zstd *z = state;
 	ZSTD_inBuffer from = {.src = in->bytes, .size = in->left};
 	ZSTD_outBuffer to = {.dst = buf, .size = len};
-	size_t hint = ZSTD_decompressStream(state, &to, &from);
+	size_t hint = ZSTD_decompressStream(z->ctx, &to, &from);
 
+	zstd_note(z, in->bytes, from.pos, to.pos);
 	in->bytes += from.pos;
 	in->left -= from.pos;
 	*out = to.pos;
 	/* Nothing went in or out between two frames: still between them. */
 	if (from.pos > 0 || to.pos > 0 || hint == 0)
 		*inside = hint != 0;
-	return ZSTD_isError(hint) ? ZSTD_getErrorName(hint) : NULL;
+	if (ZSTD_isError(hint))
+		return ZSTD_getErrorName(hint);
+	return hint == 0 ? zstd_frame_end(z) : NULL;
 }
 
 /* Length of the frame header, and what it says of the content; 0: invalid. */
@@ -140,8 +192,6 @@ static bool zstd_skip_blocks(struct storage *file, uint64_t *off)
 	}
 	return true;
 }
-
-#define ZSTD_FRAME_HEAD_MAX 18u
 
 bool stream_zstd_size(struct storage *file, uint64_t *size)
 {
