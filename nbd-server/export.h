@@ -37,8 +37,8 @@ struct nbd_export {
 	bool read_only;
 	bool discard; /* trims give space back; else they do nothing */
 	enum nbd_zeroes zeroes;
-	bool offers_depth;    /* qemu:allocation-depth */
-	unsigned max_clients; /* 0: no limit of its own */
+	bool offers_depth;	 /* qemu:allocation-depth */
+	unsigned max_clients;	 /* 0: no limit of its own */
 	struct nbd_stats *stats; /* NULL: nothing is counted; borrowed */
 	atomic_uint client_count;
 };
