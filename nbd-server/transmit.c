@@ -110,6 +110,9 @@ static void send_batch(struct transmission *t)
 {
 	struct nbd_batch *batch = &t->batch;
 
+	/* First, so that whoever has an answer finds it counted. */
+	if (t->con->export->stats)
+		nbd_stats_add(t->con->export->stats, &t->counts);
 	if (batch->iov_count && !batch->error)
 		batch->error = send_all(t);
 	if (batch->error)
@@ -120,8 +123,6 @@ static void send_batch(struct transmission *t)
 		batch->spent = r->next;
 		give_back(t, r);
 	}
-	if (t->con->export->stats)
-		nbd_stats_add(t->con->export->stats, &t->counts);
 	batch->iov_count = 0;
 	batch->heads_len = 0;
 	batch->arena_len = 0;
