@@ -151,6 +151,9 @@ WRONG = [
 def test_wrong_words(program, disk, words, text):
     assert disk.exists()
     words = words.format(tmp=disk.parent, long="x" * 5000)
+    # The real one listens before it looks at the rest: never at its port.
+    if not {"-k", "-b", "-L"} & set(words.split()):
+        words += f" -k {disk.parent}/s"
     assert text in Tool(program, disk.parent).bad(words)
 
 
@@ -170,6 +173,8 @@ def test_a_failure_leaves_no_socket(ours, disk):
      "TLS is not supported yet"),
     ("-o 512 disk.raw", "only with the format raw"),
     ("-o 512 -f qcow2 disk.raw", "only with the format raw"),
+    ("--image-opts -o 512 driver=raw,offset=512,file.filename=disk.raw",
+     "The offset is given twice"),
 ])
 def test_what_is_not_there_says_so(ours, disk, words, text):
     assert text in Tool(ours, disk.parent).bad(words)
@@ -386,10 +391,14 @@ def test_qemu_works_over_it(ours, qcow2, qemu_img, qemu_io):
 # --- the image ----------------------------------------------------------------
 
 
-def test_offset_is_a_window(program, disk, content):
+@pytest.mark.parametrize("words", [
+    ["-f", "raw", "-o", "4096", "disk.raw"],
+    ["-f", "raw", "-o", "0x1000", "disk.raw"],
+    ["--image-opts", "driver=raw,offset=4096,file.filename=disk.raw"],
+])
+def test_offset_is_a_window(program, disk, content, words):
     start = 4096
-    with serving(program, disk.parent, "-t", "-f", "raw", "-o", str(start),
-                 disk) as server:
+    with serving(program, disk.parent, "-t", *words) as server:
         assert info(server)["exports"][0]["export-size"] == SIZE - start
         client = server.connect().start(wire.STRUCTURED)
         assert client.read(512, 512) == content[start + 512:start + 1024]
@@ -399,6 +408,21 @@ def test_offset_is_a_window(program, disk, content):
         client.close()
     assert disk.read_bytes() == (content[:start] + bytes(512)
                                  + content[start + 512:])
+
+
+@pytest.mark.parametrize("words", [
+    "-n", "--cache=none --aio=native", "--cache=off", "--cache=writeback",
+    "--cache=writethrough --aio=threads", "--cache=unsafe",
+    "--cache=directsync --aio=io_uring",
+])
+def test_cache_and_aio(program, disk, content, words):
+    with serving(program, disk.parent, "-t", "-f", "raw", *words.split(),
+                 disk) as server:
+        client = server.connect().start(wire.STRUCTURED)
+        assert client.error_of(wire.WRITE, 1024, 512, payload=b"x" * 512) == 0
+        assert client.read(0, 4096) == (content[:1024] + b"x" * 512
+                                        + content[1536:4096])
+        client.close()
 
 
 @pytest.mark.parametrize("words,gives_back", [
