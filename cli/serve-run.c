@@ -15,6 +15,7 @@
 
 #include "block/error.h"
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/listen.h"
 #include "cli/message.h"
 #include "nbd-server/server.h"
@@ -305,6 +306,12 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	struct error err = {0};
 	bool good;
 
+	if (ctx->guard->active) {
+		message_error("Images cannot be served with --untrusted: its "
+			      "sandbox allows no sockets. Use 'inspect' "
+			      "first, and --trust-dir");
+		return 1;
+	}
 	if (!take_sockets(&service)) {
 		listeners_close(&service.listeners);
 		return 1;

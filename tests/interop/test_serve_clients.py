@@ -148,6 +148,7 @@ def test_tcp(platter_path, disk, tmp_path):
     ("-f none disk.raw", "none"),
     ("-k " + "s" * 200 + " -f raw disk.raw", "longer than"),
     ("-b no.such.host.invalid -f raw disk.raw", "no.such.host.invalid"),
+    ("--untrusted -k s -r -f raw disk.raw", "cannot be served"),
 ])
 def test_wrong_words(platter, disk, words, text):
     assert text in platter.bad("serve", words)
