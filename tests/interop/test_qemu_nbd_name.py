@@ -324,6 +324,8 @@ def test_activation_excludes_addresses(program, disk, words):
         done = run([activate(program, disk.parent, fd), *words.split()],
                    disk.parent, pass_fds=[fd])
     assert done.returncode == 1 and done.stderr
+    if words == "-L":
+        assert "List mode is incompatible with socket act" in done.stderr
 
 
 def test_libnbd_starts_it(program, qcow2, tmp_path, content):
