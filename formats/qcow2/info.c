@@ -170,8 +170,9 @@ static int take_snapshots(struct image_info *out, struct qcow2_snapshot *list,
 }
 
 /*
- * Bitmaps that make no sense are left out: the disk is usable without them. Of
- * those that could not be read nobody knows whether there are any.
+ * Bitmaps that make no sense, or are of a kind that we do not know, are left
+ * out: the disk is usable without them. Of those that could not be read nobody
+ * knows whether there are any.
  */
 static int make_specific(json_t **out, struct qcow2 *q, struct error *err)
 {
@@ -180,7 +181,7 @@ static int make_specific(json_t **out, struct qcow2 *q, struct error *err)
 	size_t count;
 	int ret = qcow2_bitmaps_read(q, &bitmaps, &count, &why);
 
-	if (ret < 0 && ret != -ERROR_CORRUPT)
+	if (ret < 0 && ret != -ERROR_CORRUPT && ret != -ENOTSUP)
 		return error_set(err, -ret, "%s", why.message);
 	*out = json_object();
 	ret = *out ? fill_specific(*out, q, bitmaps, count) : -1;

@@ -52,9 +52,11 @@ REASONS = {
 # By the start of the file's name.
 AREAS = {
     "block/queue": PEER,
+    "block/storage/file-map": PEER,
     "block/storage/nbd": PEER,
     "block/worker-pool": PEER,
     "cli/listen": PEER,
+    "cli/qemu-nbd": PEER,
     "cli/serve": PEER,
     "nbd-server/": PEER,
 }
