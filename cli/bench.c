@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "block/image.h"
 #include "cli/args.h"
 #include "cli/command.h"
@@ -199,10 +200,10 @@ static int run(struct command_context *ctx, struct bench *b)
 		return 1;
 	announce(b);
 	ret = make_pattern(b);
-	start_ns = io_now_ns();
+	start_ns = clock_now_ns();
 	if (!ret)
 		ret = run_threads(b);
-	took_ns = io_now_ns() - start_ns;
+	took_ns = clock_now_ns() - start_ns;
 	free(b->pattern_buf);
 	if (ret < 0)
 		message_error("Failed request: %s", strerror(-ret));

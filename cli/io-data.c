@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "cli/io.h"
 
 #define PATTERN_DEFAULT 0xcd
@@ -294,7 +295,7 @@ bool io_discard(struct io_session *io, int argc, char **argv)
 		return io_usage("discard");
 	if (!parse_range(argv + optind, &req, IO_LEN_MAX, ""))
 		return false;
-	start_ns = io_now_ns();
+	start_ns = clock_now_ns();
 	ret = range_inside(req.off, req.len, io->img->size_bytes)
 		      ? image_discard(io->img, req.off, req.len)
 		      : -EIO;

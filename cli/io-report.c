@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "block/options.h"
 #include "cli/io.h"
 
@@ -96,14 +96,6 @@ const char *io_size_text(char buf[IO_SIZE_TEXT_MAX], double bytes)
 	return buf;
 }
 
-uint64_t io_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
-
 /* Minutes and hours only where they are needed, or asked for. */
 static void time_text(char *buf, size_t cap, uint64_t ns, bool with_hours)
 {
@@ -121,7 +113,7 @@ static void time_text(char *buf, size_t cap, uint64_t ns, bool with_hours)
 
 void io_report(const struct io_request *req, const char *did, uint64_t start_ns)
 {
-	uint64_t ns = max_u64(io_now_ns() - start_ns, 1);
+	uint64_t ns = max_u64(clock_now_ns() - start_ns, 1);
 	double per_second = (double)NS_PER_SECOND / (double)ns;
 	double speed = (double)req->len * per_second;
 	char size[IO_SIZE_TEXT_MAX], rate[IO_SIZE_TEXT_MAX], took[64];

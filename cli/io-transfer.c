@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "cli/io.h"
 
 /* Good for O_DIRECT as well. */
@@ -79,7 +80,7 @@ static int read_pieces(struct image *img, const struct io_request *req,
 bool io_do_read(struct image *img, const struct io_request *req,
 		const char *name)
 {
-	uint64_t start_ns = io_now_ns();
+	uint64_t start_ns = clock_now_ns();
 	uint8_t *buf = piece_buffer(req->len);
 	bool matches = true;
 	int ret = buf ? check_place(img, req) : -ENOMEM;
@@ -186,7 +187,7 @@ static int write_request(struct image *img, const struct io_request *req)
 bool io_do_write(struct image *img, const struct io_request *req,
 		 const char *name)
 {
-	uint64_t start_ns = io_now_ns();
+	uint64_t start_ns = clock_now_ns();
 	int ret = write_request(img, req);
 
 	if (!ret && req->durable)

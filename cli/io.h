@@ -143,7 +143,6 @@ bool io_parse_pattern(const char *text, uint8_t *out);
 bool io_parse_vector(char **texts, int count, uint64_t *len);
 bool io_failed(const char *name, int negative_errno);
 
-uint64_t io_now_ns(void);
 /* "wrote 5/5 bytes at offset 0", and the line with the speed. */
 void io_report(const struct io_request *req, const char *did,
 	       uint64_t start_ns);

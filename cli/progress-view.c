@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/clock.h"
 #include "cli/message.h"
 
 #define WAKE_SIGNAL	  SIGRTMIN
@@ -20,17 +21,9 @@
 #define BAR_AFTER_SECONDS 1.0
 #define BAR_WIDTH	  30
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static double elapsed_seconds(const struct progress_view *view)
 {
-	return (double)(now_ns() - view->start_ns) / 1e9;
+	return (double)(clock_now_ns() - view->start_ns) / 1e9;
 }
 
 /* One reading of the counters; the total may still be unknown, and grow. */
@@ -193,7 +186,7 @@ void progress_view_start(struct progress_view *view,
 	memset(view, 0, sizeof(*view));
 	view->wish = *wish;
 	view->step = step;
-	view->start_ns = now_ns();
+	view->start_ns = clock_now_ns();
 	if (quiet)
 		view->wish.percent = false;
 	view->bar = !quiet && !wish->percent && !wish->json &&

@@ -9,19 +9,12 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "block/clock.h"
 
 /* After which somebody may want to know that nothing moves. */
 #define PATIENCE_MS 100
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
-}
 
 void channel_init(struct channel *ch, int fd, unsigned stall_ms)
 {
@@ -42,7 +35,7 @@ static int wait_for_input(const struct channel *ch)
 	struct pollfd fd = {.fd = ch->fd, .events = POLLIN};
 
 	while (ch->deadline_ms) {
-		int64_t left = ch->deadline_ms - now_ms();
+		int64_t left = ch->deadline_ms - clock_now_ms();
 		int ret;
 
 		if (left <= 0)

@@ -16,7 +16,7 @@
 
 struct channel {
 	int fd;
-	int64_t deadline_ms; /* of the handshake, CLOCK_MONOTONIC; 0: none */
+	int64_t deadline_ms; /* of the handshake, clock_now_ms(); 0: none */
 	unsigned stall_ms;
 	unsigned patience_ms; /* of one call to send */
 };

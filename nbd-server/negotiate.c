@@ -10,17 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "block/clock.h"
 #include "nbd-server/connection.h"
-
-static int64_t deadline_in(unsigned ms)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000 + ms;
-}
 
 int nbd_option_reply(struct nbd_connection *con, uint32_t option, uint32_t type,
 		     const void *data, uint32_t len)
@@ -167,7 +159,7 @@ int nbd_negotiate(struct nbd_connection *con)
 
 	if (!opt.data)
 		return -ENOMEM;
-	con->channel.deadline_ms = deadline_in(con->limits->handshake_ms);
+	con->channel.deadline_ms = clock_now_ms() + con->limits->handshake_ms;
 	ret = greet(con);
 	if (!ret)
 		ret = haggle(con, &opt);

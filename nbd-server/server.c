@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "block/clock.h"
 #include "block/error.h"
 #include "block/worker-pool.h"
 
@@ -181,26 +181,18 @@ static bool turn(struct server *server)
 
 /* ---- stopping ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
-}
-
 /* What has arrived is answered; those who do not take it are cut off. */
 static void stop_clients(struct server *server)
 {
 	struct pollfd fd = {.fd = server->ended_fd, .events = POLLIN};
-	int64_t until = now_ms() + server->args->stop_ms;
+	int64_t until = clock_now_ms() + server->args->stop_ms;
 	struct client *client;
 
 	atomic_store(&server->stopping, true);
 	for (client = server->clients; client; client = client->next)
 		channel_end_input(&client->con.channel);
 	while (server->client_count) {
-		int64_t left = until - now_ms();
+		int64_t left = until - clock_now_ms();
 
 		if (left <= 0)
 			for (client = server->clients; client;

@@ -3,7 +3,8 @@
 #include "nbd-server/stats.h"
 
 #include <string.h>
-#include <time.h>
+
+#include "block/clock.h"
 
 #define MICROSECOND 1000u
 
@@ -16,14 +17,6 @@ void nbd_stats_init(struct nbd_stats *stats)
 void nbd_stats_release(struct nbd_stats *stats)
 {
 	pthread_mutex_destroy(&stats->lock);
-}
-
-uint64_t nbd_stats_clock(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 static unsigned bucket_of(uint64_t ns)
@@ -45,7 +38,7 @@ void nbd_counts_add(struct nbd_counts *counts, unsigned type, uint64_t bytes,
 		op->errors++;
 	else
 		op->bytes += bytes;
-	counts->latency[bucket_of(nbd_stats_clock() - start_ns)]++;
+	counts->latency[bucket_of(clock_now_ns() - start_ns)]++;
 }
 
 void nbd_stats_add(struct nbd_stats *stats, struct nbd_counts *counts)

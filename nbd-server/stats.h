@@ -33,9 +33,7 @@ struct nbd_stats {
 void nbd_stats_init(struct nbd_stats *stats);
 void nbd_stats_release(struct nbd_stats *stats);
 
-/* CLOCK_MONOTONIC, in nanoseconds. */
-uint64_t nbd_stats_clock(void);
-/* One request that took from `start_ns` until now; `type` is below OPS. */
+/* One request that took from `start_ns` (clock.h) until now; `type` < OPS. */
 void nbd_counts_add(struct nbd_counts *counts, unsigned type, uint64_t bytes,
 		    bool failed, uint64_t start_ns);
 /* Any thread; empties `counts`. */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/clock.h"
 #include "block/image.h"
 #include "block/storage.h"
 #include "block/zero.h"
@@ -501,7 +502,7 @@ static bool take_one(struct transmission *t)
 	}
 	r->in = in;
 	r->con = t->con;
-	r->start_ns = t->con->export->stats ? nbd_stats_clock() : 0;
+	r->start_ns = t->con->export->stats ? clock_now_ns() : 0;
 	r->buffer = NULL;
 	r->lent = false;
 	r->status = (struct nbd_status){.meta = t->con->meta};

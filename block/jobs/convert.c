@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "block/codec.h"
 #include "block/jobs/content-hash.h"
 #include "block/jobs/convert-private.h"
@@ -117,14 +118,6 @@ static int lane_init(struct lane *lane, const struct convert *job)
 
 /* ---- working ---- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
-}
-
 /* Sleeps until the piece is due, in steps that let a wish to stop through. */
 static void keep_pace(const struct convert *job, const struct piece *piece)
 {
@@ -136,7 +129,7 @@ static void keep_pace(const struct convert *job, const struct piece *piece)
 	due = job->start_ns +
 	      (uint64_t)((double)(piece->pace_bytes - piece->len) /
 			 (double)job->args->rate * NS_PER_SEC);
-	while ((now = now_ns()) < due && !convert_failed(job) &&
+	while ((now = clock_now_ns()) < due && !convert_failed(job) &&
 	       !progress_cancelled(job->args->progress)) {
 		struct timespec t = {
 			.tv_nsec = (long)min_u64(due - now, step_ns),
@@ -302,7 +295,7 @@ static int run(struct convert *job, struct error *err)
 		ret = init_progress(job, err);
 	if (ret < 0)
 		return ret;
-	job->start_ns = now_ns();
+	job->start_ns = clock_now_ns();
 	workers_run(thread_count(args), convert_work, job);
 	if (!convert_failed(job))
 		return 0;

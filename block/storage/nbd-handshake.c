@@ -7,10 +7,10 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "block/error.h"
 #include "block/quote.h"
 #include "block/storage/nbd-address.h"
@@ -51,14 +51,6 @@ static bool start(struct nbd_connection *conn,
 	return lib->aio_connect_tcp(h, address->host, address->port) == 0;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* One step of the handshake. False: it has failed, or the time is up. */
 static bool step(const struct nbd_connection *conn, int64_t left_ms)
 {
@@ -86,7 +78,7 @@ static int shake_hands(struct nbd_connection *conn,
 		       struct error *err)
 {
 	static const char what[] = "Could not connect to the NBD server";
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = clock_now_ms() + timeout_ms;
 	int ret = nbd_tls_set_up(conn, address, err);
 
 	if (ret)
@@ -94,7 +86,7 @@ static int shake_hands(struct nbd_connection *conn,
 	if (!start(conn, address))
 		return nbd_connection_error(conn, what, err);
 	while (conn->lib->aio_is_ready(conn->handle) != 1) {
-		int64_t left = end - now_ms();
+		int64_t left = end - clock_now_ms();
 
 		if (step(conn, left))
 			continue;
