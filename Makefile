@@ -189,6 +189,10 @@ $(TEST_PROGRAMS): $(OUT)/%: $(OUT)/%.o $(SUPPORT) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) \
 		$(CMOCKA_LIBS) $(PKG_LIBS)
 
+# The kernel's ring may be full, whenever the test wants it to be.
+$(OUT)/tests/unit/test_queue: private VARIANT_LDFLAGS += \
+	-Xlinker --wrap=io_uring_submit
+
 # Its allocator is one that fails.
 $(OUT)/tests/fault/fault_memory: private VARIANT_LDFLAGS += \
 	$(addprefix -Xlinker --wrap=,malloc calloc realloc reallocarray \

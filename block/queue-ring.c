@@ -71,6 +71,11 @@ static bool may_use_ring(struct queue *q, const struct request *r)
 	return q->ring && q->ring->in_flight < ENTRIES;
 }
 
+/*
+ * One by one: what is started here goes to a disk, beside which the call is
+ * nothing. What the kernel does not take at once becomes an entry that does
+ * nothing and goes along with a later one: nobody would wait for it.
+ */
 static bool submit(struct queue_ring *ring, struct request *r)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
@@ -80,11 +85,12 @@ static bool submit(struct queue_ring *ring, struct request *r)
 	io_uring_prep_read(sqe, r->run.storage->fd, r->buf, r->len,
 			   r->run.host_off);
 	io_uring_sqe_set_data(sqe, r);
-	/*
-	 * One by one: what is started here goes to a disk, beside which the
-	 * call is nothing. A call that fails leaves the entry for the next.
-	 */
-	io_uring_submit(&ring->uring);
+	if (io_uring_submit(&ring->uring) < 1 ||
+	    io_uring_sq_ready(&ring->uring)) {
+		io_uring_prep_nop(sqe);
+		io_uring_sqe_set_data(sqe, NULL);
+		return false;
+	}
 	ring->in_flight++;
 	return true;
 }
@@ -107,13 +113,15 @@ struct request *queue_ring_reap(struct queue *q)
 
 	if (!ring || !ring->in_flight)
 		return NULL;
-	if (io_uring_sq_ready(&ring->uring))
-		io_uring_submit(&ring->uring);
 	while (!io_uring_peek_cqe(&ring->uring, &cqe)) {
 		struct request *r = io_uring_cqe_get_data(cqe);
-		bool whole = cqe->res >= 0 && (uint64_t)cqe->res == r->len;
+		int64_t done = cqe->res;
+		bool whole;
 
 		io_uring_cqe_seen(&ring->uring, cqe);
+		if (!r)
+			continue;
+		whole = done >= 0 && (uint64_t)done == r->len;
 		ring->in_flight--;
 		image_run_drop(&r->run);
 		if (whole) {

@@ -60,10 +60,15 @@ static int carry_out(struct image *img, struct request *r)
 
 /* ---- on the spot ---- */
 
-/* Buffered writes wait for nothing but memory and, rarely, metadata. */
+/*
+ * Buffered writes into a store of this machine wait for nothing but memory and,
+ * rarely, metadata. A store that cannot say what is in memory is somewhere
+ * else.
+ */
 static bool writes_are_short(const struct image *img)
 {
-	return img->cache == CACHE_WRITEBACK || img->cache == CACHE_UNSAFE;
+	return img->file->ops->read_nowait &&
+	       (img->cache == CACHE_WRITEBACK || img->cache == CACHE_UNSAFE);
 }
 
 static bool is_short(const struct image *img, const struct request *r)
@@ -281,15 +286,17 @@ void queue_cancel(struct queue *q)
 
 int queue_new(struct queue **out, struct image *img, struct worker_pool *pool)
 {
-	struct queue *q = calloc(1, sizeof(*q));
+	int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct queue *q;
 
-	if (!q)
-		return -ENOMEM;
-	q->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (q->event_fd < 0) {
-		free(q);
+	if (event_fd < 0)
 		return -errno;
+	q = calloc(1, sizeof(*q));
+	if (!q) {
+		close(event_fd);
+		return -ENOMEM;
 	}
+	q->event_fd = event_fd;
 	q->img = img;
 	q->pool = pool;
 	q->done_last = &q->done;

@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "block/bytes.h"
 #include "block/storage/file-private.h"
@@ -22,7 +23,7 @@
 #define SEGMENTS_MAX  4096u /* 4 TiB; what lies behind is not lent */
 #define UNIT_BYTES    (2ull << 20)
 #define UNITS	      (SEGMENT_BYTES / UNIT_BYTES)
-#define PAGE_BYTES    4096u
+#define PAGE_MIN      4096u /* of any machine */
 
 /* Since Linux 5.14; Debian 12's headers have it, others may not. */
 #ifndef MADV_POPULATE_READ
@@ -99,11 +100,12 @@ static struct segment *get_segment(struct file *f, uint64_t number)
 
 static bool is_in_memory(const uint8_t *bytes, size_t len)
 {
-	unsigned char pages[UNIT_BYTES / PAGE_BYTES];
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	unsigned char pages[UNIT_BYTES / PAGE_MIN];
 
 	if (mincore((void *)(uintptr_t)bytes, len, pages))
 		return false;
-	for (size_t i = 0; i < div_round_up(len, PAGE_BYTES); i++)
+	for (size_t i = 0; i < div_round_up(len, page); i++)
 		if (!(pages[i] & 1))
 			return false;
 	return true;

@@ -32,6 +32,22 @@
 #define KIB	1024u
 #define CLUSTER (4 * KIB)
 
+/* ---- a ring that is full ---- */
+
+struct io_uring;
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+
+/* How many submissions the kernel refuses, every other one from the next on. */
+static unsigned refuse_submissions;
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	if (!refuse_submissions || refuse_submissions-- % 2)
+		return __real_io_uring_submit(ring);
+	return -EAGAIN;
+}
+
 static struct request reading(void *buf, uint64_t guest_off, size_t len)
 {
 	return (struct request){.op = REQUEST_READ,
@@ -319,7 +335,7 @@ static void what_nobody_has_begun_can_be_cancelled(void **state)
 #define COLD_READS 100u
 
 /* More than the ring takes at once; some are half in memory, some odd. */
-static void cold_bytes_are_read_from_the_file(void **state)
+static void read_cold_bytes(void)
 {
 	struct request requests[COLD_READS];
 	uint8_t *bufs = malloc(COLD_READS * CLUSTER), *page = malloc(CLUSTER);
@@ -327,7 +343,6 @@ static void cold_bytes_are_read_from_the_file(void **state)
 	unsigned finished = 0;
 	struct rig rig;
 
-	(void)state;
 	assert_non_null(bufs);
 	assert_non_null(page);
 	for (unsigned i = 0; i < 2 * COLD_READS; i++) {
@@ -360,14 +375,29 @@ static void cold_bytes_are_read_from_the_file(void **state)
 	free(page);
 }
 
+static void cold_bytes_are_read_from_the_file(void **state)
+{
+	(void)state;
+	read_cold_bytes();
+}
+
+/* A worker does what the kernel does not take; nothing is left behind. */
+static void a_ring_may_be_full(void **state)
+{
+	(void)state;
+	refuse_submissions = COLD_READS;
+	read_cold_bytes();
+	assert_true(refuse_submissions < COLD_READS);
+	refuse_submissions = 0;
+}
+
 /* Somebody has cut the file: the ring's short read becomes an error. */
-static void a_file_that_was_cut_is_an_error(void **state)
+static void read_cut_file(void)
 {
 	uint8_t buf[CLUSTER];
 	struct request r = reading(buf, 32 * KIB, sizeof(buf));
 	struct rig rig;
 
-	(void)state;
 	file_fixture_make("disk", 64 * KIB, 5);
 	set_up(&rig,
 	       open_on(file_fixture_open("disk", FILE_OPEN_WRITE), "raw"));
@@ -375,6 +405,22 @@ static void a_file_that_was_cut_is_an_error(void **state)
 	expect_started(&rig, &r);
 	expect_finished(&rig, &r, -EIO);
 	tear_down(&rig, 0);
+}
+
+static void a_file_that_was_cut_is_an_error(void **state)
+{
+	(void)state;
+	read_cut_file();
+}
+
+/* With nothing else under way nobody would come back to what was refused. */
+static void a_full_ring_forgets_nothing(void **state)
+{
+	(void)state;
+	refuse_submissions = 2;
+	read_cut_file();
+	assert_int_equal(refuse_submissions, 1);
+	refuse_submissions = 0;
 }
 
 /* ---- lending ---- */
@@ -639,6 +685,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			cold_bytes_are_read_from_the_file, file_fixture_set_up,
 			file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(a_ring_may_be_full,
+						file_fixture_set_up,
+						file_fixture_tear_down),
+		cmocka_unit_test_setup_teardown(a_full_ring_forgets_nothing,
+						file_fixture_set_up,
+						file_fixture_tear_down),
 		cmocka_unit_test_setup_teardown(a_file_that_was_cut_is_an_error,
 						file_fixture_set_up,
 						file_fixture_tear_down),
