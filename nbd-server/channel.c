@@ -126,6 +126,11 @@ int channel_send(struct channel *ch, struct iovec **iov, int *iov_count)
 	return 0;
 }
 
+static bool is_late(const struct channel *ch)
+{
+	return ch->deadline_ms && clock_now_ms() >= ch->deadline_ms;
+}
+
 int channel_writev(struct channel *ch, struct iovec *iov, int iov_count)
 {
 	unsigned stalled_ms = 0;
@@ -140,7 +145,7 @@ int channel_writev(struct channel *ch, struct iovec *iov, int iov_count)
 		if (iov->iov_base != before.iov_base)
 			stalled_ms = 0;
 		stalled_ms += ch->patience_ms;
-		if (stalled_ms >= ch->stall_ms)
+		if (stalled_ms >= ch->stall_ms || is_late(ch))
 			return -ETIMEDOUT;
 	}
 }

@@ -2,7 +2,7 @@
 /*
  * The bytes between us and one client, plain or enciphered. Transfers are whole
  * or an error; a client that has gone is -ECONNRESET, one that does not move
- * in time -ETIMEDOUT.
+ * in time, or is not done by the deadline if there is one, -ETIMEDOUT.
  *
  * One thread uses a channel; channel_end_input() may come from another.
  */
@@ -24,7 +24,7 @@ struct channel {
 /* Sets the socket up; a send that stalls for `stall_ms` (> 0) fails. */
 void channel_init(struct channel *ch, int fd, unsigned stall_ms);
 
-/* All of `len`, and not a byte more; heeds the deadline. */
+/* All of `len`, and not a byte more. */
 int channel_read(struct channel *ch, void *buf, size_t len);
 /* What there is, at most `len`; waits for the first byte. 0: the end. */
 int64_t channel_read_some(struct channel *ch, void *buf, size_t len);

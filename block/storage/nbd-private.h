@@ -30,8 +30,9 @@ struct nbd {
 	unsigned count_max; /* under grow_mutex: one more may have failed */
 	pthread_mutex_t grow_mutex;
 
-	pthread_mutex_t runs_mutex; /* a leaf, held over a request */
-	struct nbd_runs *runs;	    /* made when first asked for */
+	/* Held over a request: a connection's lock comes below it. */
+	pthread_mutex_t runs_mutex;
+	struct nbd_runs *runs; /* made when first asked for */
 };
 
 static inline struct nbd *to_nbd(struct storage *s)
