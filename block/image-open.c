@@ -225,8 +225,7 @@ static const struct format_driver *backing_driver(const struct image *img,
 static bool in_chain(const struct image *top, const struct storage *file)
 {
 	for (; top; top = top->backing) {
-		if (storage_file_same(top->file, file) ||
-		    storage_nbd_same(top->file, file))
+		if (storage_same(top->file, file))
 			return true;
 	}
 	return false;

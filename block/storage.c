@@ -491,3 +491,9 @@ void storage_close(struct storage *s)
 	if (s)
 		s->ops->close(s);
 }
+
+bool storage_same(const struct storage *a, const struct storage *b)
+{
+	return a == b ||
+	       (a->ops == b->ops && a->ops->same && a->ops->same(a, b));
+}

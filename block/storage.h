@@ -89,6 +89,8 @@ struct storage_ops {
 		     uint64_t src_off, uint64_t len);
 	/* Starts writing back dirty pages, waits for nothing; advisory. */
 	void (*write_behind)(struct storage *s, uint64_t off, uint64_t len);
+	/* Of two stores of this kind: are their bytes the same ones? */
+	bool (*same)(const struct storage *a, const struct storage *b);
 	int (*sync)(struct storage *s);
 	int (*resize)(struct storage *s, uint64_t new_size,
 		      enum prealloc_mode mode, struct error *err);
@@ -203,6 +205,9 @@ int storage_extent_at(struct storage *s, uint64_t off, uint64_t len,
 
 /* Bytes of disk in use, or a negative errno. */
 int64_t storage_allocated_bytes(struct storage *s);
+
+/* Whether both lead to the same bytes, as far as their kind can tell. */
+bool storage_same(const struct storage *a, const struct storage *b);
 
 /* NULL is fine. Does not sync. */
 void storage_close(struct storage *s);

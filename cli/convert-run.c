@@ -20,7 +20,6 @@
 #include "block/jobs/stream.h"
 #include "block/progress.h"
 #include "block/storage.h"
-#include "block/storage/file.h"
 #include "block/storage/unnamed.h"
 #include "cli/command.h"
 #include "cli/convert-request.h"
@@ -271,12 +270,29 @@ static struct open_request existing_target(
 	};
 }
 
+/* Files are kept apart by their locks; not every store has some. */
+static bool is_among_sources(const struct run *run, const struct storage *file)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		const struct image *img = run->sources[i].img;
+
+		for (; img; img = img->backing)
+			if (storage_same(img->file, file)) {
+				message_error("'%s' is a source and the "
+					      "target",
+					      run->request->target_name);
+				return true;
+			}
+	}
+	return false;
+}
+
 static bool open_existing(struct run *run)
 {
 	struct open_request target = existing_target(run->request);
 
 	run->existing = open_image(run->ctx, &target);
-	return run->existing != NULL;
+	return run->existing && !is_among_sources(run, run->existing->file);
 }
 
 /*
@@ -290,7 +306,7 @@ static unsigned shared_depth(const struct image *source,
 
 	for (source = source->backing; source; source = source->backing) {
 		if (source->driver == base->driver &&
-		    storage_file_same(source->file, base->file))
+		    storage_same(source->file, base->file))
 			return depth;
 		depth++;
 	}

@@ -13,8 +13,6 @@
 #include "block/image.h"
 #include "block/opener.h"
 #include "block/quote.h"
-#include "block/storage/file.h"
-#include "block/storage/nbd.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/info-print.h"
@@ -48,8 +46,7 @@ static void chain_release(struct chain *chain)
 static bool chain_holds(const struct chain *chain, const struct storage *file)
 {
 	for (size_t i = 0; i < chain->count; i++)
-		if (storage_file_same(chain->images[i]->file, file) ||
-		    storage_nbd_same(chain->images[i]->file, file))
+		if (storage_same(chain->images[i]->file, file))
 			return true;
 	return false;
 }

@@ -21,7 +21,6 @@
 #include "block/jobs/workers.h"
 #include "block/progress.h"
 #include "block/storage.h"
-#include "block/storage/file.h"
 #include "block/zero.h"
 
 /*
@@ -142,8 +141,7 @@ static bool same_place(const struct piece *p)
 	return a->kind == MAPPING_DATA && b->kind == MAPPING_DATA &&
 	       !((a->flags | b->flags) & MAPPING_CIPHERED) &&
 	       a->host_off + p->skip[0] == b->host_off + p->skip[1] &&
-	       (a->storage == b->storage ||
-		storage_file_same(a->storage, b->storage));
+	       storage_same(a->storage, b->storage);
 }
 
 /* mutex held. The next range that both describe by one run each. */

@@ -48,6 +48,14 @@ static void file_close(struct storage *s)
 	free(to_file(s));
 }
 
+static bool is_same_file(const struct storage *a, const struct storage *b)
+{
+	const struct file *fa = (const struct file *)a;
+	const struct file *fb = (const struct file *)b;
+
+	return fa->dev == fb->dev && fa->ino == fb->ino;
+}
+
 static const struct storage_ops file_ops = {
 	.name = "file",
 	.readv = file_readv,
@@ -58,6 +66,7 @@ static const struct storage_ops file_ops = {
 	.discard = file_discard,
 	.clone = file_clone,
 	.write_behind = file_write_behind,
+	.same = is_same_file,
 	.sync = file_sync,
 	.resize = file_resize,
 	.extent = file_extent,
@@ -73,6 +82,7 @@ static const struct storage_ops device_ops = {
 	.zero = file_device_zero,
 	.discard = file_device_discard,
 	.write_behind = file_write_behind,
+	.same = is_same_file,
 	.sync = file_sync,
 	.extent = file_extent,
 	.allocated_bytes = device_allocated_bytes,
@@ -82,15 +92,6 @@ static const struct storage_ops device_ops = {
 static bool is_file(const struct storage *s)
 {
 	return s->ops == &file_ops || s->ops == &device_ops;
-}
-
-bool storage_file_same(const struct storage *a, const struct storage *b)
-{
-	const struct file *fa = (const struct file *)a;
-	const struct file *fb = (const struct file *)b;
-
-	return is_file(a) && is_file(b) && a->is_device == b->is_device &&
-	       fa->dev == fb->dev && fa->ino == fb->ino;
 }
 
 bool storage_file_is_at(const struct storage *s, const char *path)

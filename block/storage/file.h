@@ -33,8 +33,6 @@ int storage_file_open(struct storage **out, const char *path, unsigned flags,
 int storage_file_from_fd(struct storage **out, int fd, const char *name,
 			 unsigned flags, struct error *err);
 
-/* True if both are files, and the same one (device and inode). */
-bool storage_file_same(const struct storage *a, const struct storage *b);
 /* True if `path` leads to the file of `s` at this moment. */
 bool storage_file_is_at(const struct storage *s, const char *path);
 

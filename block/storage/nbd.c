@@ -128,12 +128,19 @@ static void nbd_close_storage(struct storage *s)
 	free(nbd);
 }
 
+/* Names have one spelling, however an export was asked for. */
+static bool is_same_export(const struct storage *a, const struct storage *b)
+{
+	return !strcmp(a->name, b->name);
+}
+
 static const struct storage_ops nbd_ops = {
 	.name = "nbd",
 	.readv = nbd_store_readv,
 	.writev = nbd_store_writev,
 	.zero = nbd_store_zero,
 	.discard = nbd_store_discard,
+	.same = is_same_export,
 	.sync = nbd_store_sync,
 	.extent = nbd_store_extent,
 	.close = nbd_close_storage,
@@ -206,10 +213,4 @@ int storage_nbd_open(struct storage **out, const struct nbd_address *address,
 	}
 	*out = &nbd->base;
 	return 0;
-}
-
-bool storage_nbd_same(const struct storage *a, const struct storage *b)
-{
-	return a->ops == &nbd_ops && b->ops == &nbd_ops &&
-	       !strcmp(a->name, b->name);
 }

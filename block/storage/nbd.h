@@ -23,7 +23,4 @@ struct nbd_address;
 int storage_nbd_open(struct storage **out, const struct nbd_address *address,
 		     unsigned flags, struct error *err);
 
-/* True if both are the same export, as far as their addresses tell. */
-bool storage_nbd_same(const struct storage *a, const struct storage *b);
-
 #endif

@@ -4,7 +4,7 @@
 import subprocess
 
 import pytest
-from nbd_peers import URI, WAIT_SECONDS, random_disk, uri, wait_until
+from nbd_peers import SOCKET, URI, WAIT_SECONDS, random_disk, uri, wait_until
 
 M = 1 << 20
 SIZE = 4 * M
@@ -190,3 +190,16 @@ def test_a_backing_file_that_goes_away(servers, tmp_path, platter):
                          "out"], tmp_path, server, "...Read")
     assert done.returncode == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_not_copied_into_itself(servers, tmp_path, platter):
+    """No lock keeps a server's clients apart, so platter has to."""
+    random_disk(tmp_path / "disk", M, [(0, M)])
+    before = (tmp_path / "disk").read_bytes()
+    servers.nbdkit("file disk")
+    platter.good("create -q -f qcow2 -F raw top.qcow2 -b", [uri()])
+    for source in (["-f", "raw", uri()], ["-f", "raw", f"nbd:unix:{SOCKET}"],
+                   ["-f", "qcow2", "top.qcow2"]):
+        told = platter.bad("convert -n -O raw", source, [uri()])
+        assert "is a source and the target" in told
+    assert (tmp_path / "disk").read_bytes() == before

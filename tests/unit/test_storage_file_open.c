@@ -130,7 +130,7 @@ static void the_same_file_is_known_by_any_name(void **state)
 	struct storage *a;
 	struct storage *b;
 	struct storage *c;
-	struct storage *m = NULL;
+	struct storage *m = NULL, *n = NULL;
 
 	(void)state;
 	file_fixture_make("a.img", 1, 1);
@@ -140,14 +140,17 @@ static void the_same_file_is_known_by_any_name(void **state)
 	b = file_fixture_open("hard", 0);
 	c = file_fixture_open("b.img", 0);
 	assert_int_equal(storage_memory_new(&m, "a.img", 1), 0);
-	assert_true(storage_file_same(a, b));
-	assert_false(storage_file_same(a, c));
-	assert_false(storage_file_same(a, m));
-	assert_false(storage_file_same(m, m));
+	assert_int_equal(storage_memory_new(&n, "a.img", 1), 0);
+	assert_true(storage_same(a, b));
+	assert_false(storage_same(a, c));
+	assert_false(storage_same(a, m));
+	assert_true(storage_same(m, m));
+	assert_false(storage_same(m, n));
 	storage_close(a);
 	storage_close(b);
 	storage_close(c);
 	storage_close(m);
+	storage_close(n);
 }
 
 /* --- locks ------------------------------------------------------------------
