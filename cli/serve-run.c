@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "block/error.h"
+#include "block/image-spec.h"
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "cli/listen.h"
@@ -32,7 +33,8 @@ struct service {
 	struct nbd_exports exports;
 	struct listeners listeners;
 	int signal_fd;
-	int ready_fd; /* tells the parent of --fork; -1: there is none */
+	int ready_fd;	   /* tells the parent of --fork; -1: there is none */
+	bool has_pid_file; /* ours to remove */
 };
 
 /* ---- images ---- */
@@ -47,6 +49,27 @@ static bool fits(const char *text, const char *what)
 	return false;
 }
 
+/*
+ * What a guest wrote into a raw disk can look like any format at the next
+ * start, and like one that names files of ours.
+ */
+static bool has_format(const struct open_request *request)
+{
+	struct image_spec spec = {0};
+	bool good;
+
+	if (!open_spec(&spec, request))
+		return false;
+	good = spec.format != NULL;
+	image_spec_release(&spec);
+	if (!good)
+		message_error("The format of '%s' has to be given by -f: what "
+			      "clients write could be taken for another one. "
+			      "'platter info' shows what it is now",
+			      request->name);
+	return good;
+}
+
 static bool open_export(const struct command_context *ctx,
 			const struct serve_plan *plan,
 			const struct serve_export *from, struct nbd_export *out)
@@ -54,7 +77,8 @@ static bool open_export(const struct command_context *ctx,
 	struct open_request request = from->image;
 
 	if (!fits(from->name, "Export name") ||
-	    !fits(from->description, "Export description"))
+	    !fits(from->description, "Export description") ||
+	    (plan->needs_format && !has_format(&request)))
 		return false;
 	request.flags |= IMAGE_GUEST_IO;
 	if (!from->read_only)
@@ -223,8 +247,8 @@ static void say_ready(int fd, bool keep_stderr)
 }
 
 /*
- * The child goes on, and returns -1 or more: the descriptor to tell that it is
- * ready. The parent waits for that and leaves with the child's status.
+ * The child goes on, with the descriptor to tell that it is ready. The parent
+ * waits for that, and leaves with the child's status if it ended instead.
  */
 static int go_to_background(void)
 {
@@ -232,20 +256,22 @@ static int go_to_background(void)
 	pid_t pid;
 	int status = 0;
 
-	if (pipe(fds))
-		return -1;
 	fflush(NULL);
-	pid = fork();
+	pid = pipe(fds) ? -1 : fork();
+	if (pid < 0) {
+		message_error("Could not go to the background: %s",
+			      strerror(errno));
+		_exit(1);
+	}
 	if (pid == 0) {
 		close(fds[0]);
 		setsid();
 		return fds[1];
 	}
 	close(fds[1]);
-	if (pid > 0 && child_is_ready(fds[0]))
+	if (child_is_ready(fds[0]))
 		_exit(0);
-	if (pid > 0)
-		waitpid(pid, &status, 0);
+	waitpid(pid, &status, 0);
 	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status)
 						       : 1);
 }
@@ -275,6 +301,7 @@ static bool announce(struct service *service)
 
 	if (plan->pid_file && !write_pid_file(plan->pid_file))
 		return false;
+	service->has_pid_file = plan->pid_file != NULL;
 	if (service->ready_fd >= 0)
 		say_ready(service->ready_fd, plan->keep_stderr);
 	return true;
@@ -330,7 +357,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	listeners_close(&service.listeners);
 	if (plan->stats && good)
 		serve_stats_print(&service.exports, plan->stats);
-	if (good && plan->pid_file)
+	if (service.has_pid_file)
 		unlink(plan->pid_file);
 	good &= close_exports(&service.exports);
 	close(service.signal_fd);

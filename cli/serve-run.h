@@ -31,7 +31,8 @@ struct serve_export {
 struct serve_plan {
 	struct serve_export *exports;
 	size_t export_count;
-	bool discard; /* trims give space back */
+	bool needs_format; /* formats are never guessed */
+	bool discard;	   /* trims give space back */
 	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
 

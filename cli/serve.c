@@ -92,6 +92,7 @@ static bool check_words(struct serve_words *words)
 	plan->clients_per_export = (unsigned)count;
 	plan->max_clients = CLIENTS_DEFAULT;
 	plan->persistent = true;
+	plan->needs_format = true;
 	plan->discard = true;
 	if (plan->unix_path && (plan->address || plan->port)) {
 		message_usage("--socket and --bind or --port exclude each "
