@@ -72,6 +72,11 @@ struct nbd_request {
 	const struct nbd_connection *con;
 };
 
+/* 0, or a negative errno of what is wrong with it; sets base's range. */
+int nbd_request_check(struct nbd_request *r);
+/* What the image is to do; false: nothing, it is done. Once it is checked. */
+bool nbd_request_translate(struct nbd_request *r);
+
 /* ---- replies ---- */
 
 #define NBD_BATCH_IOV 1024
