@@ -141,34 +141,36 @@ static size_t put_known_names(uint8_t *out)
 }
 
 /*
- * Our names, and those that the image brought for features that we do not know.
- * Leaves the writer as it was if there is no room.
+ * Our names, and as many of those that the image brought for features that we
+ * do not know as leave `reserve` bytes behind them. None if there is no room
+ * for ours: what fits is the same when the header is read and written again.
  */
 static void put_feature_names(struct writer *w,
 			      const struct qcow2_header_tail *tail,
 			      size_t reserve)
 {
 	uint8_t table[4096] = {0};
-	size_t used = put_known_names(table), i, at;
+	size_t used = put_known_names(table), limit, i, at;
 
+	if (w->full || !range_inside(used + 8, reserve, w->size - w->pos))
+		return;
+	limit = min_u64(sizeof(table), w->size - w->pos - reserve - 8);
 	for (i = 0; i < tail->extension_count; i++) {
 		const struct qcow2_extension *ext = &tail->extensions[i];
 
 		if (ext->type != QCOW2_EXT_FEATURE_NAMES)
 			continue;
-		for (at = 0; ext->len - at >= FEATURE_RECORD_BYTES;
+		for (at = 0; ext->len - at >= FEATURE_RECORD_BYTES &&
+			     limit - used >= FEATURE_RECORD_BYTES;
 		     at += FEATURE_RECORD_BYTES) {
 			if (is_known_feature(ext->data + at))
 				continue;
-			if (sizeof(table) - used < FEATURE_RECORD_BYTES)
-				break;
 			memcpy(table + used, ext->data + at,
 			       FEATURE_RECORD_BYTES);
 			used += FEATURE_RECORD_BYTES;
 		}
 	}
-	if (!w->full && range_inside(used + 8, reserve, w->size - w->pos))
-		put_extension(w, QCOW2_EXT_FEATURE_NAMES, table, used);
+	put_extension(w, QCOW2_EXT_FEATURE_NAMES, table, used);
 }
 
 static bool is_unknown_extension(uint32_t type)

@@ -396,6 +396,45 @@ static void full_cluster_is_refused_and_names_give_way(void **state)
 	qcow2_header_tail_release(&tail);
 }
 
+/*
+ * The image's own names that do not fit go, not ours with them: a second
+ * rewrite would find room for ours, and would not write the same again.
+ */
+static void names_that_do_not_fit_go_before_ours(void **state)
+{
+	static uint8_t area[CLUSTER], again[CLUSTER], bytes[CLUSTER];
+	struct qcow2_header h = valid_header();
+	struct qcow2_header_tail tail;
+	struct error err;
+	uint8_t names[5 * 48] = {0};
+	size_t at, i;
+
+	(void)state;
+	for (i = 0; i < 5; i++) {
+		names[48 * i] = 1;
+		names[48 * i + 1] = (uint8_t)(40 + i);
+		names[48 * i + 2] = (uint8_t)('a' + i);
+	}
+	h.cluster_bits = 13;
+	memset(area, 0, sizeof(area));
+	at = put_ext(area, 112, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names));
+	/* Leaves room for our 8 names and 2 more, with bitmaps and an end. */
+	put_ext(area, at, 0x11111111, bytes,
+		8192 - 112 - 8 - 10 * 48 - 8 - 40 - 16);
+	assert_int_equal(qcow2_header_tail_decode(&tail, &h, area, 8192, &err),
+			 0);
+	encode(&h, &tail, again);
+	qcow2_header_tail_release(&tail);
+	assert_int_equal(qcow2_header_tail_decode(&tail, &h, again, 8192, &err),
+			 0);
+	assert_int_equal(tail.extensions[0].type, QCOW2_EXT_FEATURE_NAMES);
+	assert_int_equal(tail.extensions[0].len, 10 * 48);
+	assert_string_equal((char *)tail.extensions[0].data + 9 * 48 + 2, "b");
+	encode(&h, &tail, area);
+	assert_memory_equal(area, again, 8192);
+	qcow2_header_tail_release(&tail);
+}
+
 static void unknown_features_are_refused_by_name(void **state)
 {
 	static uint8_t area[CLUSTER];
@@ -795,6 +834,7 @@ int main(void)
 		cmocka_unit_test(layout_of_a_default_image_is_the_usual_one),
 		cmocka_unit_test(rewrite_keeps_what_it_does_not_understand),
 		cmocka_unit_test(full_cluster_is_refused_and_names_give_way),
+		cmocka_unit_test(names_that_do_not_fit_go_before_ours),
 		cmocka_unit_test(unknown_features_are_refused_by_name),
 		cmocka_unit_test(extensions_are_checked),
 		cmocka_unit_test(extension_may_fill_the_area_but_not_leave_it),
