@@ -286,7 +286,7 @@ test-tsan: ## every test program and command under TSan
 FUZZ_SECONDS ?= $(if $(filter command,$(origin SECONDS)),$(SECONDS),300)
 fuzz: export FUZZ_RUNS := $(RUNS)
 fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
-fuzz: FUZZ_T = $(if $(TARGET),/fuzz_($(TARGET))\.c$$,$(T))
+fuzz: FUZZ_T = $(if $(TARGET),/fuzz_($(TARGET:fuzz_%=%))\.c$$,$(T))
 fuzz: ## fuzz a target SECONDS (300), at most RUNS times; TARGET=name
 	$(install-test-deps)
 	$(subst T='$(T)',T='$(FUZZ_T)',$(RUN_TESTS)) --long fuzz

@@ -30,6 +30,7 @@ fuzz_one() {
 	limits=(-timeout=10 -rss_limit_mb=1024
 		"-artifact_prefix=$work/found-")
 	[ -z "${FUZZ_RUNS:-}" ] || counts=("-runs=$FUZZ_RUNS")
+	[ -z "${FUZZ_SEED:-}" ] || counts+=("-seed=$FUZZ_SEED")
 	[ ! -e "tests/fuzz/dict/${name#fuzz_}.dict" ] ||
 		limits+=("-dict=tests/fuzz/dict/${name#fuzz_}.dict")
 	if [ ! -d "$seeds" ]; then

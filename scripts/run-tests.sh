@@ -21,8 +21,8 @@
 # failed. The last line says how many steps passed and how many failed.
 #
 # From the environment: MAKE, BUILD, PYTHON, V=1 (show all output), T (regular
-# expression: only the steps whose path matches), FUZZ_SECONDS, STEP_SECONDS
-# (when to give up on a step that hangs).
+# expression: only the steps whose path matches), FUZZ_SECONDS, FUZZ_SEED,
+# STEP_SECONDS (when to give up on a step that hangs).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -444,7 +444,12 @@ done
 
 fuzz_seconds=${FUZZ_SECONDS:-$fuzz_seconds}
 step_seconds=${STEP_SECONDS:-900}
-[ ${#short[@]} -gt 0 ] || step_seconds=${STEP_SECONDS:-14400}
+if [ ${#short[@]} -gt 0 ]; then
+	# What fails here failed because of a change, not by a new guess.
+	export FUZZ_SEED=${FUZZ_SEED:-1}
+else
+	step_seconds=${STEP_SECONDS:-14400}
+fi
 
 # Tools that make file systems and partitions live there.
 export PATH=$PATH:/usr/sbin:/sbin
