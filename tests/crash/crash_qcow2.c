@@ -132,17 +132,6 @@ static int usage(void)
 	return 2;
 }
 
-static bool break_rule(uint64_t rule)
-{
-#ifdef PLATTER_BREAKABLE
-	qcow2_broken_rule = (unsigned)rule;
-	return true;
-#else
-	(void)rule;
-	return false;
-#endif
-}
-
 static bool parse(struct plan *plan, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -168,7 +157,8 @@ static bool parse(struct plan *plan, int argc, char **argv)
 			plan->geometry = value;
 		else if (!strcmp(argv[i], "--sequence"))
 			plan->sequence = (int64_t)number;
-		else if (strcmp(argv[i], "--break") != 0 || !break_rule(number))
+		else if (strcmp(argv[i], "--break") != 0 ||
+			 !crash_break_rule(number))
 			return false;
 		i++;
 	}

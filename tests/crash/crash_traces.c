@@ -131,17 +131,6 @@ static void run_lane(const void *opaque, unsigned lane, struct crash_worker *w)
 		crash_worker_run(w, &plan->cases[i]);
 }
 
-static bool break_rule(uint64_t rule)
-{
-#ifdef PLATTER_BREAKABLE
-	qcow2_broken_rule = (unsigned)rule;
-	return true;
-#else
-	(void)rule;
-	return false;
-#endif
-}
-
 static bool parse(struct plan *plan, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -162,7 +151,8 @@ static bool parse(struct plan *plan, int argc, char **argv)
 			plan->trace = value;
 		else if (!strcmp(argv[i], "--geometry"))
 			plan->geometry = value;
-		else if (strcmp(argv[i], "--break") != 0 || !break_rule(number))
+		else if (strcmp(argv[i], "--break") != 0 ||
+			 !crash_break_rule(number))
 			return false;
 		i++;
 	}

@@ -173,37 +173,6 @@ static int open_with_faults(struct trial *t, struct image **out)
 	return ret;
 }
 
-/* Those that chance picks seldom come last. */
-static void next_op(struct trial *t, const struct image *img, uint64_t *random,
-		    unsigned left, struct workload_op *op)
-{
-	const uint64_t half = t->geometry->size_bytes / 2;
-
-	workload_next(op, random, &t->oracle, img, t->geometry);
-	if (left > 4 || op->kind == WORK_FLUSH)
-		return;
-	*op = (struct workload_op){.old_size = img->size_bytes};
-	switch (left) {
-	case 4:
-		op->kind = WORK_RESIZE;
-		op->len = t->geometry->size_max - ORACLE_SECTOR;
-		break;
-	case 3:
-		op->kind = WORK_PACKED;
-		op->guest_off =
-			align_down(img->size_bytes - 1, img->cluster_size);
-		op->len = img->size_bytes - op->guest_off;
-		op->tag = disk_oracle_new_tag(&t->oracle);
-		break;
-	case 2:
-		op->kind = WORK_FLUSH;
-		break;
-	default:
-		op->kind = WORK_RESIZE;
-		op->len = align_up(half, ORACLE_SECTOR) + ORACLE_SECTOR;
-	}
-}
-
 static int write_op(struct image *img, const struct workload_op *op)
 {
 	int ret = -EEXIST;
@@ -246,7 +215,8 @@ static void use_with_faults(struct trial *t)
 	for (unsigned left = t->steps; left; left--) {
 		struct workload_op op;
 
-		next_op(t, img, &random, left, &op);
+		workload_next_of(&op, &random, &t->oracle, img, t->geometry,
+				 left);
 		workload_begun(&t->oracle, &op);
 		if (note(t, "operation:", do_op(img, &op)) &&
 		    op.kind == WORK_FLUSH && !t->failed)

@@ -22,8 +22,6 @@
 #include "tests/support/log-storage.h"
 #include "tests/support/workload.h"
 
-/* Of each trial: what next_op() sets, not chance. */
-#define LAST_STEPS 6u
 /* Without faults, on the image opened anew. */
 #define STEPS_AFTER 8u
 
@@ -50,48 +48,6 @@ static void fail(struct trial *t, const char *what, const char *why)
 		why);
 }
 
-/* The last ones are those that chance picks seldom. */
-static void next_op(struct trial *t, struct image *img, uint64_t *random,
-		    unsigned left, struct workload_op *op)
-{
-	const struct workload_geometry *geometry = t->geometry;
-
-	workload_next(op, random, &t->oracle, img, geometry);
-	if (left > LAST_STEPS || op->kind == WORK_FLUSH)
-		return;
-	*op = (struct workload_op){.old_size = img->size_bytes};
-	switch (left) {
-	case 6: /* new tables; the end is no multiple of a cluster */
-		op->kind = WORK_RESIZE;
-		op->len = geometry->size_max - ORACLE_SECTOR;
-		break;
-	case 5: /* far from all that is there: not allocated yet */
-		op->kind = WORK_PACKED;
-		op->guest_off =
-			align_down(img->size_bytes - 1, img->cluster_size);
-		op->len = img->size_bytes - op->guest_off;
-		op->tag = disk_oracle_new_tag(&t->oracle);
-		break;
-	case 4:
-		op->kind = WORK_FLUSH;
-		break;
-	case 3:
-		op->kind = WORK_DISCARD;
-		op->len = align_down(img->size_bytes / 2, ORACLE_SECTOR);
-		break;
-	case 2:
-		op->kind = WORK_RESIZE;
-		op->len = geometry->size_bytes / 2 + ORACLE_SECTOR;
-		break;
-	default: /* allocates what the others have freed */
-		op->kind = WORK_WRITE;
-		op->len =
-			max_u64(align_down(img->size_bytes / 2, ORACLE_SECTOR),
-				ORACLE_SECTOR);
-		op->tag = disk_oracle_new_tag(&t->oracle);
-	}
-}
-
 static void do_steps(struct trial *t, struct image *img)
 {
 	uint64_t random = t->seed;
@@ -101,7 +57,8 @@ static void do_steps(struct trial *t, struct image *img)
 		struct workload_op op;
 		int ret;
 
-		next_op(t, img, &random, t->steps - i, &op);
+		workload_next_of(&op, &random, &t->oracle, img, t->geometry,
+				 t->steps - i);
 		workload_begun(&t->oracle, &op);
 		ret = workload_do(img, &op);
 		if (ret < 0) {

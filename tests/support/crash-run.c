@@ -58,6 +58,17 @@ struct run {
 	uint64_t states, failures;
 };
 
+bool crash_break_rule(uint64_t rule)
+{
+#ifdef PLATTER_BREAKABLE
+	qcow2_broken_rule = (unsigned)rule;
+	return true;
+#else
+	(void)rule;
+	return false;
+#endif
+}
+
 static void print_way(const struct crash_case *c)
 {
 	if (c->trace)

@@ -8,6 +8,7 @@
 #ifndef PLATTER_TESTS_SUPPORT_CRASH_RUN_H
 #define PLATTER_TESTS_SUPPORT_CRASH_RUN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct op_trace;
@@ -34,5 +35,8 @@ struct crash_totals {
 void crash_run(const struct crash_case *c, struct crash_totals *totals);
 /* The command that shows the case again, to stderr. */
 void crash_case_print(const struct crash_case *c);
+
+/* --break: false where the program's own rules cannot be broken. */
+bool crash_break_rule(uint64_t rule);
 
 #endif

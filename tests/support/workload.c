@@ -329,6 +329,54 @@ void workload_next(struct workload_op *op, uint64_t *random,
 		op->tag = disk_oracle_new_tag(oracle);
 }
 
+/* Fills what is not 0 yet. */
+static void pick_last(struct workload_op *op, const struct image *img,
+		      const struct workload_geometry *geometry, unsigned left)
+{
+	const uint64_t half = align_down(img->size_bytes / 2, ORACLE_SECTOR);
+
+	switch (left) {
+	case 6: /* new tables; the end is no multiple of a cluster */
+		op->kind = WORK_RESIZE;
+		op->len = geometry->size_max - ORACLE_SECTOR;
+		break;
+	case 5: /* far from all that is there: not allocated yet */
+		op->kind = WORK_PACKED;
+		op->guest_off =
+			align_down(img->size_bytes - 1, img->cluster_size);
+		op->len = img->size_bytes - op->guest_off;
+		break;
+	case 4:
+		op->kind = WORK_FLUSH;
+		break;
+	case 3:
+		op->kind = WORK_DISCARD;
+		op->len = half;
+		break;
+	case 2:
+		op->kind = WORK_RESIZE;
+		op->len = align_up(geometry->size_bytes / 2, ORACLE_SECTOR) +
+			  ORACLE_SECTOR;
+		break;
+	default: /* allocates what the others have freed */
+		op->kind = WORK_WRITE;
+		op->len = max_u64(half, ORACLE_SECTOR);
+	}
+}
+
+void workload_next_of(struct workload_op *op, uint64_t *random,
+		      struct disk_oracle *oracle, const struct image *img,
+		      const struct workload_geometry *geometry, unsigned left)
+{
+	workload_next(op, random, oracle, img, geometry);
+	if (left > WORKLOAD_LAST_STEPS || op->kind == WORK_FLUSH)
+		return;
+	*op = (struct workload_op){.old_size = img->size_bytes};
+	pick_last(op, img, geometry, left);
+	if (op->kind == WORK_WRITE || op->kind == WORK_PACKED)
+		op->tag = disk_oracle_new_tag(oracle);
+}
+
 static int do_write(struct image *img, const struct workload_op *op)
 {
 	uint8_t *buf = malloc(op->len);

@@ -63,6 +63,14 @@ int workload_open(struct image **out, struct storage *storage,
 void workload_next(struct workload_op *op, uint64_t *random,
 		   struct disk_oracle *oracle, const struct image *img,
 		   const struct workload_geometry *geometry);
+/*
+ * The same, but when no more than WORKLOAD_LAST_STEPS are left, this one
+ * included, one that chance picks seldom.
+ */
+#define WORKLOAD_LAST_STEPS 6u
+void workload_next_of(struct workload_op *op, uint64_t *random,
+		      struct disk_oracle *oracle, const struct image *img,
+		      const struct workload_geometry *geometry, unsigned left);
 /* Does it. Negative errno. */
 int workload_do(struct image *img, const struct workload_op *op);
 /* Tells the oracle that the operation was begun. */
