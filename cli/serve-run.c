@@ -32,6 +32,7 @@ struct service {
 	const struct serve_plan *plan;
 	struct nbd_exports exports;
 	struct listeners listeners;
+	struct tls_context *tls;
 	int signal_fd;
 	int ready_fd;	   /* tells the parent of --fork; -1: there is none */
 	bool has_pid_file; /* ours to remove */
@@ -171,6 +172,16 @@ static int start_listening(struct service *service, struct error *err)
 	return listen_tcp(&service->listeners,
 			  plan->address ? plan->address : plan->default_address,
 			  plan->port ? plan->port : SERVE_DEFAULT_PORT, err);
+}
+
+static int load_tls(struct service *service, struct error *err)
+{
+	const struct tls_args *tls = &service->plan->tls;
+
+	if (!tls->certificates && !tls->psk_file)
+		return 0;
+	service->tls = tls_context_open(tls, err);
+	return service->tls ? 0 : -err->code;
 }
 
 /* ---- the process ---- */
@@ -314,6 +325,8 @@ static bool serve(struct service *service, struct error *err)
 		.listen_fds = service->listeners.fds,
 		.listen_count = service->listeners.count,
 		.exports = &service->exports,
+		.tls = service->tls,
+		.tls_required = plan->tls_required,
 		.limits = {.handshake_ms = HANDSHAKE_MS, .stall_ms = STALL_MS},
 		.max_clients = plan->max_clients,
 		.stop_ms = STOP_MS,
@@ -348,12 +361,14 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	service.signal_fd = catch_signals();
 	good = open_exports(ctx, &service);
 	if (good) {
-		good = start_listening(&service, &err) == 0;
+		good = load_tls(&service, &err) == 0 &&
+		       start_listening(&service, &err) == 0;
 		if (good)
 			good = announce(&service) && serve(&service, &err);
 		if (err.code)
 			message_error("%s", err.message);
 	}
+	tls_context_close(service.tls);
 	listeners_close(&service.listeners);
 	if (plan->stats && good)
 		serve_stats_print(&service.exports, plan->stats);

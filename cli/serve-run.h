@@ -12,6 +12,7 @@
 #include "cli/open.h"
 #include "cli/serve-stats.h"
 #include "nbd-server/export.h"
+#include "nbd-server/tls.h"
 
 struct command_context;
 
@@ -39,6 +40,8 @@ struct serve_plan {
 	const char *unix_path;
 	const char *address, *port;
 	const char *default_address; /* NULL: all of this machine's */
+	struct tls_args tls;	     /* without keys: all in the clear */
+	bool tls_required;
 	unsigned clients_per_export; /* 0: no limit */
 	unsigned max_clients;
 	bool persistent;

@@ -14,15 +14,25 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct tls_context;
+struct tls_session;
+
 struct channel {
 	int fd;
-	int64_t deadline_ms; /* of the handshake, clock_now_ms(); 0: none */
+	struct tls_session *tls; /* NULL: in the clear */
+	int64_t deadline_ms;	 /* of the handshake, clock_now_ms(); 0: none */
 	unsigned stall_ms;
 	unsigned patience_ms; /* of one call to send */
 };
 
 /* Sets the socket up; a send that stalls for `stall_ms` (> 0) fails. */
 void channel_init(struct channel *ch, int fd, unsigned stall_ms);
+
+/*
+ * From here on all is enciphered, and the peer is authorised; an error leaves
+ * the channel of no use. Nothing was read ahead, so nothing is left over.
+ */
+int channel_start_tls(struct channel *ch, const struct tls_context *tls);
 
 /* All of `len`, and not a byte more. */
 int channel_read(struct channel *ch, void *buf, size_t len);
@@ -49,6 +59,8 @@ int channel_write(struct channel *ch, const void *buf, size_t len);
 
 /* What has arrived can be read, then comes the end. */
 void channel_end_input(struct channel *ch);
+/* Says goodbye to the peer; the descriptor stays ours until closed. */
+void channel_end(struct channel *ch);
 void channel_close(struct channel *ch);
 
 #endif

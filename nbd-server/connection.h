@@ -30,6 +30,8 @@ struct nbd_connection {
 	const struct nbd_exports *exports;
 	struct worker_pool *pool;
 	const struct nbd_limits *limits;
+	const struct tls_context *tls; /* NULL: not offered */
+	bool tls_required;
 	atomic_bool *stopping; /* the whole server is */
 
 	/* What was agreed; STARTTLS takes all of it back but the first two. */

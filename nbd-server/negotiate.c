@@ -95,6 +95,33 @@ static int change_mode(struct nbd_connection *con, const struct nbd_option *opt,
 	return nbd_option_reply(con, opt->code, NBD_REP_ACK, NULL, 0);
 }
 
+/* What was agreed in the clear may be somebody else's word: forget it. */
+static int start_tls(struct nbd_connection *con, const struct nbd_option *opt)
+{
+	int ret;
+
+	if (opt->len)
+		return nbd_option_error(con, opt->code, NBD_REP_ERR_INVALID,
+					"this option has no data");
+	if (con->channel.tls)
+		return nbd_option_error(con, opt->code, NBD_REP_ERR_INVALID,
+					"TLS is on already");
+	if (!con->tls)
+		return nbd_option_error(con, opt->code, NBD_REP_ERR_POLICY,
+					"TLS is not configured here");
+	con->mode = NBD_SIMPLE;
+	con->meta_export = NULL;
+	con->meta = 0;
+	ret = nbd_option_reply(con, opt->code, NBD_REP_ACK, NULL, 0);
+	return ret < 0 ? ret : channel_start_tls(&con->channel, con->tls);
+}
+
+static bool lacks_tls(const struct nbd_connection *con, uint32_t code)
+{
+	return con->tls_required && !con->channel.tls &&
+	       code != NBD_OPT_STARTTLS && code != NBD_OPT_ABORT;
+}
+
 /* 0: the next one; 1: con->export is chosen; 2: the client leaves. */
 static int serve_option(struct nbd_connection *con,
 			const struct nbd_option *opt)
@@ -102,6 +129,12 @@ static int serve_option(struct nbd_connection *con,
 	if (atomic_load(con->stopping) && opt->code != NBD_OPT_ABORT)
 		return nbd_option_error(con, opt->code, NBD_REP_ERR_SHUTDOWN,
 					"the server is stopping");
+	if (lacks_tls(con, opt->code)) {
+		if (opt->code == NBD_OPT_EXPORT_NAME)
+			return -EPROTO; /* it has no answer for this */
+		return nbd_option_error(con, opt->code, NBD_REP_ERR_TLS_REQD,
+					"TLS is required here");
+	}
 	switch (opt->code) {
 	case NBD_OPT_EXPORT_NAME:
 		return nbd_option_export_name(con, opt);
@@ -112,8 +145,7 @@ static int serve_option(struct nbd_connection *con,
 	case NBD_OPT_LIST:
 		return nbd_option_list(con, opt);
 	case NBD_OPT_STARTTLS:
-		return nbd_option_error(con, opt->code, NBD_REP_ERR_POLICY,
-					"TLS is not configured here");
+		return start_tls(con, opt);
 	case NBD_OPT_INFO:
 	case NBD_OPT_GO:
 		return nbd_option_go(con, opt);

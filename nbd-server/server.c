@@ -59,7 +59,7 @@ static void *serve_client(void *opaque)
 		nbd_export_leave(con->export);
 	}
 	/* The peer sees the end now; the descriptor stays ours until freed. */
-	shutdown(con->channel.fd, SHUT_RDWR);
+	channel_end(&con->channel);
 	atomic_store(&client->ended, true);
 	eventfd_write(ended_fd, 1);
 	return NULL;
@@ -100,6 +100,8 @@ static void add_client(struct server *server, int fd)
 	client->con.exports = args->exports;
 	client->con.pool = server->pool;
 	client->con.limits = &args->limits;
+	client->con.tls = args->tls;
+	client->con.tls_required = args->tls_required;
 	client->con.stopping = &server->stopping;
 	channel_init(&client->con.channel, fd, args->limits.stall_ms);
 	if (start_thread(client) < 0) {

@@ -17,6 +17,8 @@ struct nbd_server_args {
 	const int *listen_fds; /* non-blocking; borrowed */
 	size_t listen_count;
 	const struct nbd_exports *exports;
+	const struct tls_context *tls; /* NULL: all in the clear; borrowed */
+	bool tls_required;
 	struct nbd_limits limits;
 	unsigned max_clients; /* others wait to be accepted */
 	unsigned stop_ms;     /* then what is still under way is cut off */

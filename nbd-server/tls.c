@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Keys, certificates and who may come: see tls.h. */
+#include "nbd-server/tls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/error.h"
+#include "nbd-server/tls-private.h"
+
+#define DN_MAX 1024
+
+static int fail(struct error *err, const char *path)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+	ERR_clear_error();
+	return error_set(err, EINVAL, "Could not use '%s' for TLS: %s", path,
+			 reason ? reason : "unknown reason");
+}
+
+static int load_crl(SSL_CTX *ctx, const char *path, struct error *err)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+
+	if (!lookup || X509_load_crl_file(lookup, path, X509_FILETYPE_PEM) < 1)
+		return fail(err, path);
+	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+	return 0;
+}
+
+static int load_certificates(SSL_CTX *ctx, const char *dir, struct error *err)
+{
+	char ca[PATH_MAX], crl[PATH_MAX], cert[PATH_MAX], key[PATH_MAX];
+
+	if (snprintf(ca, sizeof(ca), "%s/ca-cert.pem", dir) >= PATH_MAX ||
+	    snprintf(crl, sizeof(crl), "%s/ca-crl.pem", dir) >= PATH_MAX ||
+	    snprintf(cert, sizeof(cert), "%s/server-cert.pem", dir) >=
+		    PATH_MAX ||
+	    snprintf(key, sizeof(key), "%s/server-key.pem", dir) >= PATH_MAX)
+		return error_set(err, ENAMETOOLONG, "'%s' is too long", dir);
+	if (SSL_CTX_load_verify_file(ctx, ca) != 1)
+		return fail(err, ca);
+	if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
+		return fail(err, cert);
+	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
+	    SSL_CTX_check_private_key(ctx) != 1)
+		return fail(err, key);
+	/* One that is there but cannot be read must not be passed over. */
+	if (access(crl, F_OK) == 0 || errno != ENOENT)
+		return load_crl(ctx, crl, err);
+	return 0;
+}
+
+static void set_rules(SSL_CTX *ctx)
+{
+	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+					 SSL_OP_NO_COMPRESSION |
+					 SSL_OP_IGNORE_UNEXPECTED_EOF |
+					 SSL_OP_ENABLE_KTLS);
+	SSL_CTX_set_num_tickets(ctx, 0);
+	SSL_CTX_set_max_early_data(ctx, 0);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+}
+
+static int load_keys(struct tls_context *tls, const struct tls_args *args,
+		     struct error *err)
+{
+	if (args->certificates) {
+		if (args->verify_peer)
+			SSL_CTX_set_verify(
+				tls->ctx,
+				SSL_VERIFY_PEER |
+					SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+				NULL);
+		return load_certificates(tls->ctx, args->certificates, err);
+	}
+	if (SSL_CTX_set_cipher_list(tls->ctx, "kECDHEPSK+HIGH:kDHEPSK+HIGH") !=
+	    1)
+		return fail(err, args->psk_file);
+	SSL_CTX_set_psk_server_callback(tls->ctx, tls_session_psk);
+	return tls_psk_load(tls, args->psk_file, err);
+}
+
+struct tls_context *tls_context_open(const struct tls_args *args,
+				     struct error *err)
+{
+	struct tls_context *tls = calloc(1, sizeof(*tls));
+
+	if (tls)
+		tls->ctx = SSL_CTX_new(TLS_server_method());
+	if (!tls || !tls->ctx) {
+		error_set(err, ENOMEM, "Could not set up TLS");
+		free(tls);
+		return NULL;
+	}
+	tls->authz = args->authz;
+	tls->authz_count = args->authz_count;
+	set_rules(tls->ctx);
+	if (load_keys(tls, args, err) < 0) {
+		tls_context_close(tls);
+		return NULL;
+	}
+	return tls;
+}
+
+void tls_context_close(struct tls_context *tls)
+{
+	if (!tls)
+		return;
+	tls_psk_release(tls);
+	SSL_CTX_free(tls->ctx);
+	free(tls);
+}
+
+/* ---- who may come ---- */
+
+static bool is_listed(const struct tls_context *tls, const char *name, bool dn)
+{
+	for (size_t i = 0; i < tls->authz_count; i++)
+		/* A common name that looks like a DN must not pass for one. */
+		if (!strcmp(tls->authz[i], name) &&
+		    dn == (strchr(name, '=') != NULL))
+			return true;
+	return false;
+}
+
+static bool is_certificate_listed(const struct tls_context *tls, X509 *cert)
+{
+	const X509_NAME *subject = X509_get_subject_name(cert);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+	unsigned char *cn = NULL;
+	char dn[DN_MAX] = "";
+	BIO *bio = BIO_new(BIO_s_mem());
+	bool good = false;
+	int len;
+
+	if (bio && X509_NAME_print_ex(bio, subject, 0, XN_FLAG_RFC2253) > 0) {
+		len = BIO_read(bio, dn, DN_MAX - 1);
+		good = len > 0 && !BIO_pending(bio) && is_listed(tls, dn, true);
+	}
+	BIO_free(bio);
+	if (at < 0)
+		return good;
+	len = ASN1_STRING_to_UTF8(
+		&cn,
+		X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	if (len > 0 && strlen((char *)cn) == (size_t)len)
+		good |= is_listed(tls, (char *)cn, false);
+	OPENSSL_free(cn);
+	return good;
+}
+
+bool tls_is_authorised(const struct tls_context *tls, const SSL *ssl,
+		       const char *user)
+{
+	X509 *cert;
+
+	if (!tls->authz_count)
+		return true;
+	if (user) {
+		for (size_t i = 0; i < tls->authz_count; i++)
+			if (!strcmp(tls->authz[i], user))
+				return true;
+		return false;
+	}
+	cert = SSL_get0_peer_certificate(ssl);
+	return cert && SSL_get_verify_result(ssl) == X509_V_OK &&
+	       is_certificate_listed(tls, cert);
+}
