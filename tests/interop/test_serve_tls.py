@@ -144,3 +144,20 @@ def test_only_listed_names(serve, pki, name, with_client, good):
 def test_stop_does_not_wait_for_a_handshake(serve, pki):
     sock = connect(serve("--tls-certificates", str(pki)))
     assert ask(sock, 5) == ACK  # and no more; the fixture stops the server
+
+
+def test_keys_carry_data_both_ways(serve, tmp_path):
+    keys = {}
+    for name in ("good", "bad"):
+        keys[name] = tmp_path / name
+        keys[name].write_text(f"alice:{os.urandom(32).hex()}\n")
+        keys[name].chmod(0o600)
+    path = serve("--tls-psk", str(keys["good"]))
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(1 << 20))
+    uri = f"nbds+unix://alice@/?socket={path}&tls-psk-file="
+    subprocess.run(["nbdcopy", source, uri + str(keys["good"])], check=True)
+    subprocess.run(["nbdcopy", uri + str(keys["good"]), back], check=True)
+    assert back.read_bytes() == source.read_bytes()
+    assert subprocess.run(["nbdinfo", uri + str(keys["bad"])],
+                          capture_output=True).returncode
