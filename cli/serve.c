@@ -115,6 +115,12 @@ static bool check_tls(struct serve_words *words)
 		message_usage("--tls-verify-peer needs --tls-certificates");
 		return false;
 	}
+	if ((tls->verify_peer || tls->authz_count) && !plan->tls_required) {
+		message_usage("--tls-verify-peer and --tls-authz need --tls "
+			      "require: whoever comes in the clear is not "
+			      "asked");
+		return false;
+	}
 	if (tls->authz_count && !tls->verify_peer && !tls->psk_file) {
 		message_usage("--tls-authz needs --tls-verify-peer or "
 			      "--tls-psk");

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Keys that client and server share beforehand: a file of user:hexkey. */
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "block/error.h"
 #include "nbd-server/tls-private.h"
@@ -95,8 +94,7 @@ static int check_file(int fd, const char *path, struct error *err)
 	struct stat st;
 
 	if (fstat(fd, &st))
-		return error_set(err, errno, "Could not read '%s': %s", path,
-				 strerror(errno));
+		return error_set_errno(err, errno, "Could not read '%s'", path);
 	if (!S_ISREG(st.st_mode) || st.st_size >= FILE_BYTES_MAX)
 		return error_set(err, EINVAL,
 				 "TLS key file '%s' is not a small file", path);
@@ -108,29 +106,41 @@ static int check_file(int fd, const char *path, struct error *err)
 	return 0;
 }
 
+/* The whole file as a string; nothing of it lies in a buffer of stdio's. */
+static int read_text(FILE *file, char *text, const char *path,
+		     struct error *err)
+{
+	size_t len;
+	int ret = check_file(fileno(file), path, err);
+
+	if (ret < 0)
+		return ret;
+	setvbuf(file, NULL, _IONBF, 0);
+	len = fread(text, 1, FILE_BYTES_MAX - 1, file);
+	if (ferror(file))
+		return error_set_errno(err, errno, "Could not read '%s'", path);
+	if (memchr(text, 0, len))
+		return error_set(err, EINVAL,
+				 "TLS key file '%s' is no text: it holds a NUL",
+				 path);
+	return 0;
+}
+
 int tls_psk_load(struct tls_context *tls, const char *path, struct error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	char *text = OPENSSL_zalloc(FILE_BYTES_MAX);
-	ssize_t done;
+	FILE *file = text ? fopen(path, "re") : NULL;
 	int ret;
 
-	if (fd < 0 || !text)
-		ret = error_set(err, fd < 0 ? errno : ENOMEM,
-				"Could not open TLS key file '%s': %s", path,
-				strerror(fd < 0 ? errno : ENOMEM));
+	if (!file)
+		ret = error_set_errno(err, text ? errno : ENOMEM,
+				      "Could not open TLS key file '%s'", path);
 	else
-		ret = check_file(fd, path, err);
-	if (!ret) {
-		done = read(fd, text, FILE_BYTES_MAX - 1);
-		ret = done < 0 ? error_set(err, errno,
-					   "Could not read '%s': "
-					   "%s",
-					   path, strerror(errno))
-			       : add_lines(tls, text, path, err);
-	}
+		ret = read_text(file, text, path, err);
+	if (!ret)
+		ret = add_lines(tls, text, path, err);
 	OPENSSL_clear_free(text, FILE_BYTES_MAX);
-	if (fd >= 0)
-		close(fd);
+	if (file)
+		fclose(file);
 	return ret;
 }

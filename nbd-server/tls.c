@@ -59,8 +59,19 @@ static int load_certificates(SSL_CTX *ctx, const char *dir, struct error *err)
 	return 0;
 }
 
+/* Nobody is there to be asked for a passphrase. */
+static int no_passphrase(char *buf, int size, int writing, void *opaque)
+{
+	(void)buf;
+	(void)size;
+	(void)writing;
+	(void)opaque;
+	return 0;
+}
+
 static void set_rules(SSL_CTX *ctx)
 {
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
 					 SSL_OP_NO_COMPRESSION |
