@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a server has to say of its clients, a line each. A client can cause as
+ * many as it likes: a log has a budget of lines for each second, and counts
+ * what goes beyond. Two kinds of lines that must not silence each other take
+ * two logs.
+ */
+#ifndef PLATTER_NBD_SERVER_LOG_H
+#define PLATTER_NBD_SERVER_LOG_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NBD_LOG_LINES_PER_SECOND 10u
+
+struct nbd_log {
+	/*
+	 * Takes a line, without its end, from any thread but one at a time.
+	 * Must not wait; false: it could not, and the line is counted instead.
+	 */
+	bool (*print)(const char *line);
+	pthread_mutex_t lock; /* a leaf */
+	int64_t second_ms;    /* when this second began */
+	unsigned lines;	      /* printed in it */
+	uint64_t left_out;    /* not told of yet */
+};
+
+void nbd_log_init(struct nbd_log *log, bool (*print)(const char *line));
+/* Tells how many lines were left out at last. */
+void nbd_log_release(struct nbd_log *log);
+
+/*
+ * "client PEER: " and the text, which quotes what strangers wrote
+ * (block/quote.h). Any thread; a log that is NULL takes nothing.
+ */
+void nbd_log_client(struct nbd_log *log, const char *peer, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif

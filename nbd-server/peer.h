@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Who is at the other end of a client's socket, in words for a log. */
+#ifndef PLATTER_NBD_SERVER_PEER_H
+#define PLATTER_NBD_SERVER_PEER_H
+
+struct nbd_peer {
+	char text[96];
+};
+
+/*
+ * Of a connected socket: "pid 4711, uid 1000" of whoever called connect() on a
+ * Unix socket, "192.0.2.1:4711", "[2001:db8::1]:4711" or "vsock 3:4711"; what
+ * the system does not tell is "unknown". Any thread; ask while it is there.
+ */
+void nbd_peer_describe(struct nbd_peer *peer, int fd);
+
+#endif
