@@ -80,7 +80,7 @@ MAN1          := $(wildcard cli/*.1)
 
 # Each dependency once. Asked when the first recipe needs the answer, so that
 # `make deps` and `make help` work on a machine that has nothing yet.
-PKGS := libisal libdeflate zlib libzstd liblz4 libssl libcrypto jansson libseccomp \
+PKGS := libisal libdeflate zlib libzstd liblz4 libcrypto jansson libseccomp \
 	libnbd liburing
 
 pkg = $(or $(shell $(PKG_CONFIG) $(1) $(2)),$(if $(filter 0,$(.SHELLSTATUS)),,\

@@ -3,8 +3,7 @@
 #ifndef PLATTER_NBD_SERVER_TLS_PRIVATE_H
 #define PLATTER_NBD_SERVER_TLS_PRIVATE_H
 
-#include <openssl/ssl.h>
-
+#include "nbd-server/tls-library.h"
 #include "nbd-server/tls.h"
 
 struct tls_psk {
@@ -14,6 +13,7 @@ struct tls_psk {
 };
 
 struct tls_context {
+	const struct tls_library *lib;
 	SSL_CTX *ctx;
 	struct tls_psk *psks;
 	size_t psk_count;

@@ -17,6 +17,7 @@
 #define RECORD_BYTES (16u * 1024)
 
 struct tls_session {
+	const struct tls_library *lib;
 	SSL *ssl;
 	const struct tls_context *tls;
 	int fd;
@@ -25,10 +26,14 @@ struct tls_session {
 	uint8_t record[RECORD_BYTES];
 };
 
+/* Called by OpenSSL, which knows no more than this of whose session it is. */
+#define SESSION_SLOT 0
+
 unsigned tls_session_psk(SSL *ssl, const char *user, unsigned char *key,
 			 unsigned key_max)
 {
-	struct tls_session *session = SSL_get_app_data(ssl);
+	struct tls_session *session =
+		tls_library_get(NULL)->SSL_get_ex_data(ssl, SESSION_SLOT);
 	const struct tls_psk *psk = tls_psk_find(session->tls, user);
 
 	if (!psk || psk->key_len > key_max)
@@ -62,7 +67,7 @@ static int after(struct tls_session *session, int result, int64_t deadline_ms)
 {
 	int error = errno;
 
-	switch (SSL_get_error(session->ssl, result)) {
+	switch (session->lib->SSL_get_error(session->ssl, result)) {
 	case SSL_ERROR_WANT_READ:
 		return wait_for(session, POLLIN, deadline_ms);
 	case SSL_ERROR_WANT_WRITE:
@@ -82,7 +87,7 @@ static int shake_hands(struct tls_session *session, int64_t deadline_ms)
 		int result, ret;
 
 		ERR_clear_error();
-		result = SSL_accept(session->ssl);
+		result = session->lib->SSL_accept(session->ssl);
 		if (result == 1)
 			break;
 		ret = after(session, result, deadline_ms);
@@ -101,15 +106,17 @@ int tls_session_open(struct tls_session **out, const struct tls_context *tls,
 	int flags = fcntl(fd, F_GETFL);
 	int ret = -ENOMEM;
 
-	if (session)
-		session->ssl = SSL_new(tls->ctx);
+	if (session) {
+		session->lib = tls->lib;
+		session->ssl = tls->lib->SSL_new(tls->ctx);
+	}
 	if (session && session->ssl) {
 		session->tls = tls;
 		session->fd = fd;
 		session->stall_ms = (int)stall_ms;
-		SSL_set_app_data(session->ssl, session);
+		tls->lib->SSL_set_ex_data(session->ssl, SESSION_SLOT, session);
 		if (flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK) &&
-		    SSL_set_fd(session->ssl, fd) == 1)
+		    session->lib->SSL_set_fd(session->ssl, fd) == 1)
 			ret = shake_hands(session, deadline_ms);
 	}
 	if (ret < 0) {
@@ -123,7 +130,7 @@ int tls_session_open(struct tls_session **out, const struct tls_context *tls,
 void tls_session_end(struct tls_session *session)
 {
 	ERR_clear_error();
-	SSL_shutdown(session->ssl);
+	session->lib->SSL_shutdown(session->ssl);
 	ERR_clear_error();
 }
 
@@ -131,7 +138,7 @@ void tls_session_close(struct tls_session *session)
 {
 	if (!session)
 		return;
-	SSL_free(session->ssl);
+	session->lib->SSL_free(session->ssl);
 	OPENSSL_cleanse(session->record, sizeof(session->record));
 	free(session);
 }
@@ -144,7 +151,8 @@ int64_t tls_session_read(struct tls_session *session, void *buf, size_t len,
 		int result, ret;
 
 		ERR_clear_error();
-		result = SSL_read_ex(session->ssl, buf, len, &done);
+		result = session->lib->SSL_read_ex(session->ssl, buf, len,
+						   &done);
 		if (result == 1)
 			return (int64_t)done;
 		ret = after(session, result, deadline_ms);
@@ -155,7 +163,7 @@ int64_t tls_session_read(struct tls_session *session, void *buf, size_t len,
 
 bool tls_session_has_input(struct tls_session *session)
 {
-	return SSL_pending(session->ssl) > 0;
+	return session->lib->SSL_pending(session->ssl) > 0;
 }
 
 bool tls_session_is_ready(struct tls_session *session)
@@ -165,9 +173,10 @@ bool tls_session_is_ready(struct tls_session *session)
 	int result;
 
 	ERR_clear_error();
-	result = SSL_peek_ex(session->ssl, &byte, 1, &done);
+	result = session->lib->SSL_peek_ex(session->ssl, &byte, 1, &done);
 	return result == 1 ||
-	       SSL_get_error(session->ssl, result) != SSL_ERROR_WANT_READ;
+	       session->lib->SSL_get_error(session->ssl, result) !=
+		       SSL_ERROR_WANT_READ;
 }
 
 static int write_all(struct tls_session *session, const uint8_t *buf,
@@ -178,7 +187,8 @@ static int write_all(struct tls_session *session, const uint8_t *buf,
 		int result, ret;
 
 		ERR_clear_error();
-		result = SSL_write_ex(session->ssl, buf, len, &done);
+		result = session->lib->SSL_write_ex(session->ssl, buf, len,
+						    &done);
 		if (result == 1) {
 			buf += done;
 			len -= done;

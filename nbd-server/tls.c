@@ -25,9 +25,10 @@ static int fail(struct error *err, const char *path)
 			 reason ? reason : "unknown reason");
 }
 
-static int load_crl(SSL_CTX *ctx, const char *path, struct error *err)
+static int load_crl(const struct tls_context *tls, const char *path,
+		    struct error *err)
 {
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	X509_STORE *store = tls->lib->SSL_CTX_get_cert_store(tls->ctx);
 	X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
 
 	if (!lookup || X509_load_crl_file(lookup, path, X509_FILETYPE_PEM) < 1)
@@ -36,8 +37,10 @@ static int load_crl(SSL_CTX *ctx, const char *path, struct error *err)
 	return 0;
 }
 
-static int load_certificates(SSL_CTX *ctx, const char *dir, struct error *err)
+static int load_certificates(const struct tls_context *tls, const char *dir,
+			     struct error *err)
 {
+	const struct tls_library *lib = tls->lib;
 	char ca[PATH_MAX], crl[PATH_MAX], cert[PATH_MAX], key[PATH_MAX];
 
 	if (snprintf(ca, sizeof(ca), "%s/ca-cert.pem", dir) >= PATH_MAX ||
@@ -46,16 +49,17 @@ static int load_certificates(SSL_CTX *ctx, const char *dir, struct error *err)
 		    PATH_MAX ||
 	    snprintf(key, sizeof(key), "%s/server-key.pem", dir) >= PATH_MAX)
 		return error_set(err, ENAMETOOLONG, "'%s' is too long", dir);
-	if (SSL_CTX_load_verify_file(ctx, ca) != 1)
+	if (lib->SSL_CTX_load_verify_file(tls->ctx, ca) != 1)
 		return fail(err, ca);
-	if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
+	if (lib->SSL_CTX_use_certificate_chain_file(tls->ctx, cert) != 1)
 		return fail(err, cert);
-	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
-	    SSL_CTX_check_private_key(ctx) != 1)
+	if (lib->SSL_CTX_use_PrivateKey_file(tls->ctx, key, SSL_FILETYPE_PEM) !=
+		    1 ||
+	    lib->SSL_CTX_check_private_key(tls->ctx) != 1)
 		return fail(err, key);
 	/* One that is there but cannot be read must not be passed over. */
 	if (access(crl, F_OK) == 0 || errno != ENOENT)
-		return load_crl(ctx, crl, err);
+		return load_crl(tls, crl, err);
 	return 0;
 }
 
@@ -69,53 +73,61 @@ static int no_passphrase(char *buf, int size, int writing, void *opaque)
 	return 0;
 }
 
-static void set_rules(SSL_CTX *ctx)
+static void set_rules(const struct tls_context *tls)
 {
-	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+	const struct tls_library *lib = tls->lib;
+
+	lib->SSL_CTX_set_default_passwd_cb(tls->ctx, no_passphrase);
+	lib->SSL_CTX_ctrl(tls->ctx, SSL_CTRL_SET_MIN_PROTO_VERSION,
+			  TLS1_2_VERSION, NULL);
+	lib->SSL_CTX_ctrl(tls->ctx, SSL_CTRL_SET_SESS_CACHE_MODE,
+			  SSL_SESS_CACHE_OFF, NULL);
+	lib->SSL_CTX_set_options(tls->ctx,
+				 SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
 					 SSL_OP_NO_COMPRESSION |
 					 SSL_OP_IGNORE_UNEXPECTED_EOF |
 					 SSL_OP_ENABLE_KTLS);
-	SSL_CTX_set_num_tickets(ctx, 0);
-	SSL_CTX_set_max_early_data(ctx, 0);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	lib->SSL_CTX_set_num_tickets(tls->ctx, 0);
+	lib->SSL_CTX_set_max_early_data(tls->ctx, 0);
 }
 
 static int load_keys(struct tls_context *tls, const struct tls_args *args,
 		     struct error *err)
 {
+	const struct tls_library *lib = tls->lib;
+	const int verify = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+
 	if (args->certificates) {
 		if (args->verify_peer)
-			SSL_CTX_set_verify(
-				tls->ctx,
-				SSL_VERIFY_PEER |
-					SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-				NULL);
-		return load_certificates(tls->ctx, args->certificates, err);
+			lib->SSL_CTX_set_verify(tls->ctx, verify, NULL);
+		return load_certificates(tls, args->certificates, err);
 	}
-	if (SSL_CTX_set_cipher_list(tls->ctx, "kECDHEPSK+HIGH:kDHEPSK+HIGH") !=
-	    1)
+	if (lib->SSL_CTX_set_cipher_list(tls->ctx,
+					 "kECDHEPSK+HIGH:kDHEPSK+HIGH") != 1)
 		return fail(err, args->psk_file);
-	SSL_CTX_set_psk_server_callback(tls->ctx, tls_session_psk);
+	lib->SSL_CTX_set_psk_server_callback(tls->ctx, tls_session_psk);
 	return tls_psk_load(tls, args->psk_file, err);
 }
 
 struct tls_context *tls_context_open(const struct tls_args *args,
 				     struct error *err)
 {
-	struct tls_context *tls = calloc(1, sizeof(*tls));
+	const struct tls_library *lib = tls_library_get(err);
+	struct tls_context *tls = lib ? calloc(1, sizeof(*tls)) : NULL;
 
+	if (!lib)
+		return NULL;
 	if (tls)
-		tls->ctx = SSL_CTX_new(TLS_server_method());
+		tls->ctx = lib->SSL_CTX_new(lib->TLS_server_method());
 	if (!tls || !tls->ctx) {
 		error_set(err, ENOMEM, "Could not set up TLS");
 		free(tls);
 		return NULL;
 	}
+	tls->lib = lib;
 	tls->authz = args->authz;
 	tls->authz_count = args->authz_count;
-	set_rules(tls->ctx);
+	set_rules(tls);
 	if (load_keys(tls, args, err) < 0) {
 		tls_context_close(tls);
 		return NULL;
@@ -128,7 +140,7 @@ void tls_context_close(struct tls_context *tls)
 	if (!tls)
 		return;
 	tls_psk_release(tls);
-	SSL_CTX_free(tls->ctx);
+	tls->lib->SSL_CTX_free(tls->ctx);
 	free(tls);
 }
 
@@ -183,7 +195,7 @@ bool tls_is_authorised(const struct tls_context *tls, const SSL *ssl,
 				return true;
 		return false;
 	}
-	cert = SSL_get0_peer_certificate(ssl);
-	return cert && SSL_get_verify_result(ssl) == X509_V_OK &&
+	cert = tls->lib->SSL_get0_peer_certificate(ssl);
+	return cert && tls->lib->SSL_get_verify_result(ssl) == X509_V_OK &&
 	       is_certificate_listed(tls, cert);
 }
