@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "cli/guard.h"
 #include "cli/listen.h"
 #include "cli/message.h"
+#include "nbd-server/log.h"
 #include "nbd-server/server.h"
 #include "nbd-server/stats.h"
 
@@ -33,6 +35,7 @@ struct service {
 	struct nbd_exports exports;
 	struct listeners listeners;
 	struct tls_context *tls;
+	struct nbd_log log;
 	int signal_fd;
 	int ready_fd;	   /* tells the parent of --fork; -1: there is none */
 	bool has_pid_file; /* ours to remove */
@@ -318,6 +321,17 @@ static bool announce(struct service *service)
 	return true;
 }
 
+/* Clients do not wait until somebody reads what is said of them. */
+static bool print_event(const char *line)
+{
+	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	/* In one call, for which there is room then. */
+	return poll(&fd, 1, 0) > 0 && (fd.revents & POLLOUT) &&
+	       dprintf(fd.fd, "%s: %s\n", program_invocation_short_name, line) >
+		       0;
+}
+
 static bool serve(struct service *service, struct error *err)
 {
 	const struct serve_plan *plan = service->plan;
@@ -325,6 +339,7 @@ static bool serve(struct service *service, struct error *err)
 		.listen_fds = service->listeners.fds,
 		.listen_count = service->listeners.count,
 		.exports = &service->exports,
+		.log = &service->log,
 		.tls = service->tls,
 		.tls_required = plan->tls_required,
 		.limits = {.handshake_ms = HANDSHAKE_MS, .stall_ms = STALL_MS},
@@ -336,8 +351,12 @@ static bool serve(struct service *service, struct error *err)
 		.opaque = service,
 		.wake_fd = service->signal_fd,
 	};
+	bool good;
 
-	return nbd_server_run(&args, err) == 0;
+	nbd_log_init(&service->log, print_event);
+	good = nbd_server_run(&args, err) == 0;
+	nbd_log_release(&service->log);
+	return good;
 }
 
 int serve_run(struct command_context *ctx, const struct serve_plan *plan)

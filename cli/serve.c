@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/message.h"
 #include "cli/serve-run.h"
+#include "cli/serve-tls.h"
 
 #define CLIENTS_MAX	   1024
 #define CLIENTS_DEFAULT	   128
@@ -17,8 +18,8 @@ struct serve_words {
 	struct serve_plan plan;
 	struct serve_export first; /* what all exports have in common */
 	struct arg_list exports;   /* NAME=FILE */
-	struct arg_list authz;
-	const char *cache, *shared, *stats, *tls;
+	struct serve_tls_words tls;
+	const char *cache, *shared, *stats;
 };
 
 /* `text` is NAME=FILE; cuts it, so that both are strings. */
@@ -82,53 +83,6 @@ static bool make_exports(struct serve_words *words, const struct args *args)
 	return !has_twins(plan);
 }
 
-/* A server that was given keys and no mode lets nobody in without TLS. */
-static bool check_tls(struct serve_words *words)
-{
-	struct serve_plan *plan = &words->plan;
-	struct tls_args *tls = &plan->tls;
-	bool has_keys = tls->certificates || tls->psk_file;
-	const char *mode = words->tls;
-
-	if (!mode)
-		mode = has_keys ? "require" : "off";
-	tls->authz = (const char *const *)words->authz.items;
-	tls->authz_count = words->authz.count;
-	plan->tls_required = !strcmp(mode, "require");
-	if (!plan->tls_required && strcmp(mode, "on") && strcmp(mode, "off")) {
-		message_usage("--tls is off, on or require, not '%s'", mode);
-		return false;
-	}
-	if (tls->certificates && tls->psk_file) {
-		message_usage("--tls-certificates and --tls-psk exclude each "
-			      "other");
-		return false;
-	}
-	if (has_keys != (strcmp(mode, "off") != 0)) {
-		message_usage(has_keys ? "--tls off goes with no keys"
-				       : "--tls %s needs --tls-certificates "
-					 "or --tls-psk",
-			      mode);
-		return false;
-	}
-	if (tls->verify_peer && !tls->certificates) {
-		message_usage("--tls-verify-peer needs --tls-certificates");
-		return false;
-	}
-	if ((tls->verify_peer || tls->authz_count) && !plan->tls_required) {
-		message_usage("--tls-verify-peer and --tls-authz need --tls "
-			      "require: whoever comes in the clear is not "
-			      "asked");
-		return false;
-	}
-	if (tls->authz_count && !tls->verify_peer && !tls->psk_file) {
-		message_usage("--tls-authz needs --tls-verify-peer or "
-			      "--tls-psk");
-		return false;
-	}
-	return true;
-}
-
 static bool check_words(struct serve_words *words)
 {
 	struct serve_plan *plan = &words->plan;
@@ -157,6 +111,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 	struct serve_words words = {.first = {.name = ""}};
 	struct serve_plan *plan = &words.plan;
 	struct serve_export *first = &words.first;
+	struct serve_tls_words *tls = &words.tls;
 	const struct arg_def defs[] = {
 		{'f', "format", ARG_TEXT, &first->image.format, NULL},
 		{0, "image-opts", ARG_FLAG, &first->image.image_opts, NULL},
@@ -174,12 +129,11 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{0, "stats", ARG_OPTIONAL, &words.stats, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
 		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},
-		{0, "tls", ARG_TEXT, &words.tls, NULL},
-		{0, "tls-certificates", ARG_TEXT, &plan->tls.certificates,
-		 NULL},
-		{0, "tls-psk", ARG_TEXT, &plan->tls.psk_file, NULL},
-		{0, "tls-verify-peer", ARG_FLAG, &plan->tls.verify_peer, NULL},
-		{0, "tls-authz", ARG_LIST, &words.authz, NULL},
+		{0, "tls", ARG_TEXT, &tls->mode, NULL},
+		{0, "tls-certificates", ARG_TEXT, &tls->certificates, NULL},
+		{0, "tls-psk", ARG_TEXT, &tls->psk_file, NULL},
+		{0, "tls-verify-peer", ARG_FLAG, &tls->verify_peer, NULL},
+		{0, "tls-authz", ARG_LIST, &tls->names, NULL},
 		ARGS_END,
 	};
 	struct args args;
@@ -187,13 +141,13 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
-	if (check_words(&words) && check_tls(&words) &&
+	if (check_words(&words) && serve_tls_take(tls, plan) &&
 	    make_exports(&words, &args))
 		status = serve_run(ctx, plan);
 	for (size_t i = 0; i < plan->export_count; i++)
 		free(plan->exports[i].words);
 	free(plan->exports);
 	free(words.exports.items);
-	free(words.authz.items);
+	serve_tls_release(tls);
 	return status;
 }

@@ -30,10 +30,11 @@ void channel_init(struct channel *ch, int fd, unsigned stall_ms)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 }
 
-int channel_start_tls(struct channel *ch, const struct tls_context *tls)
+int channel_start_tls(struct channel *ch, const struct tls_context *tls,
+		      struct error *err)
 {
 	return tls_session_open(&ch->tls, tls, ch->fd, ch->deadline_ms,
-				ch->stall_ms);
+				ch->stall_ms, err);
 }
 
 /* Until there is something to read; only handshakes have a deadline. */

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct error;
 struct tls_context;
 struct tls_session;
 
@@ -32,7 +33,8 @@ void channel_init(struct channel *ch, int fd, unsigned stall_ms);
  * From here on all is enciphered, and the peer is authorised; an error leaves
  * the channel of no use. Nothing was read ahead, so nothing is left over.
  */
-int channel_start_tls(struct channel *ch, const struct tls_context *tls);
+int channel_start_tls(struct channel *ch, const struct tls_context *tls,
+		      struct error *err);
 
 /* All of `len`, and not a byte more. */
 int channel_read(struct channel *ch, void *buf, size_t len);

@@ -14,7 +14,9 @@
 
 #include "nbd-server/channel.h"
 #include "nbd-server/export.h"
+#include "nbd-server/peer.h"
 
+struct nbd_log;
 struct worker_pool;
 
 enum nbd_reply_mode { NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED };
@@ -30,6 +32,8 @@ struct nbd_connection {
 	const struct nbd_exports *exports;
 	struct worker_pool *pool;
 	const struct nbd_limits *limits;
+	struct nbd_log *log; /* NULL: none */
+	struct nbd_peer peer;
 	const struct tls_context *tls; /* NULL: not offered */
 	bool tls_required;
 	atomic_bool *stopping; /* the whole server is */

@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "block/clock.h"
+#include "block/error.h"
 #include "nbd-server/connection.h"
+#include "nbd-server/log.h"
 
 int nbd_option_reply(struct nbd_connection *con, uint32_t option, uint32_t type,
 		     const void *data, uint32_t len)
@@ -95,6 +97,18 @@ static int change_mode(struct nbd_connection *con, const struct nbd_option *opt,
 	return nbd_option_reply(con, opt->code, NBD_REP_ACK, NULL, 0);
 }
 
+static int shake_hands(struct nbd_connection *con)
+{
+	struct error err = {0};
+	int ret = channel_start_tls(&con->channel, con->tls, &err);
+	bool ended = ret == -ECONNRESET || ret == -EPIPE;
+
+	/* Whoever is cut off because the server stops has done no wrong. */
+	if (ret < 0 && !(ended && atomic_load(con->stopping)))
+		nbd_log_client(con->log, con->peer.text, "%s", err.message);
+	return ret;
+}
+
 /* What was agreed in the clear may be somebody else's word: forget it. */
 static int start_tls(struct nbd_connection *con, const struct nbd_option *opt)
 {
@@ -113,7 +127,7 @@ static int start_tls(struct nbd_connection *con, const struct nbd_option *opt)
 	con->meta_export = NULL;
 	con->meta = 0;
 	ret = nbd_option_reply(con, opt->code, NBD_REP_ACK, NULL, 0);
-	return ret < 0 ? ret : channel_start_tls(&con->channel, con->tls);
+	return ret < 0 ? ret : shake_hands(con);
 }
 
 static bool lacks_tls(const struct nbd_connection *con, uint32_t code)

@@ -100,9 +100,11 @@ static void add_client(struct server *server, int fd)
 	client->con.exports = args->exports;
 	client->con.pool = server->pool;
 	client->con.limits = &args->limits;
+	client->con.log = args->log;
 	client->con.tls = args->tls;
 	client->con.tls_required = args->tls_required;
 	client->con.stopping = &server->stopping;
+	nbd_peer_describe(&client->con.peer, fd);
 	channel_init(&client->con.channel, fd, args->limits.stall_ms);
 	if (start_thread(client) < 0) {
 		drop_client(client);

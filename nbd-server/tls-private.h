@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What tls.c, tls-psk.c and tls-session.c share. */
+/* What the files tls*.c share. */
 #ifndef PLATTER_NBD_SERVER_TLS_PRIVATE_H
 #define PLATTER_NBD_SERVER_TLS_PRIVATE_H
 
+#include "block/quote.h"
 #include "nbd-server/tls-library.h"
 #include "nbd-server/tls.h"
 
@@ -17,8 +18,7 @@ struct tls_context {
 	SSL_CTX *ctx;
 	struct tls_psk *psks;
 	size_t psk_count;
-	const char *const *authz; /* borrowed */
-	size_t authz_count;
+	const struct tls_authz *authz; /* borrowed */
 };
 
 int tls_psk_load(struct tls_context *tls, const char *path, struct error *err);
@@ -26,12 +26,35 @@ void tls_psk_release(struct tls_context *tls);
 const struct tls_psk *tls_psk_find(const struct tls_context *tls,
 				   const char *user);
 
-/* Of the handshake that is done; `user`: of the PSK, or NULL. */
-bool tls_is_authorised(const struct tls_context *tls, const SSL *ssl,
-		       const char *user);
+/*
+ * tls-authz.c: once the handshake is done, by the key of `user`, or NULL. The
+ * error names who was refused.
+ */
+int tls_authorise(const struct tls_context *tls, const SSL *ssl, char *user,
+		  struct error *err);
 
-/* tls-session.c; for TLS 1.2 and, called by OpenSSL, 1.3 as well. */
+/* tls-handshake.c; for TLS 1.2 and, called by OpenSSL, 1.3 as well. */
 unsigned tls_session_psk(SSL *ssl, const char *user, unsigned char *key,
 			 unsigned key_max);
+
+#define TLS_RECORD_BYTES (16u * 1024)
+
+struct tls_session {
+	const struct tls_library *lib;
+	SSL *ssl;
+	const struct tls_context *tls;
+	int fd;
+	int stall_ms;
+	char *user;		    /* whose key was taken; of the context */
+	struct quoted_name unknown; /* who has no key; empty: nobody asked */
+	uint8_t record[TLS_RECORD_BYTES];
+};
+
+/*
+ * After a call of OpenSSL's that returned `result`: 0: again, once what it
+ * waited for is there; 1: the end; or a negative errno.
+ */
+int tls_session_after(struct tls_session *session, int result,
+		      int64_t deadline_ms);
 
 #endif

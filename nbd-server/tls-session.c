@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One client's TLS. The socket does not block, so that deadlines and stalls are
- * ours to keep: whenever OpenSSL lacks something, poll() waits for it.
+ * What one client and we say by TLS. The socket does not block, so that
+ * deadlines and stalls are ours to keep: whenever OpenSSL lacks something,
+ * poll() waits for it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <openssl/err.h>
 #include <poll.h>
@@ -13,35 +13,6 @@
 
 #include "block/clock.h"
 #include "nbd-server/tls-private.h"
-
-#define RECORD_BYTES (16u * 1024)
-
-struct tls_session {
-	const struct tls_library *lib;
-	SSL *ssl;
-	const struct tls_context *tls;
-	int fd;
-	int stall_ms;
-	const char *user; /* whose key was taken; of the context */
-	uint8_t record[RECORD_BYTES];
-};
-
-/* Called by OpenSSL, which knows no more than this of whose session it is. */
-#define SESSION_SLOT 0
-
-unsigned tls_session_psk(SSL *ssl, const char *user, unsigned char *key,
-			 unsigned key_max)
-{
-	struct tls_session *session =
-		tls_library_get(NULL)->SSL_get_ex_data(ssl, SESSION_SLOT);
-	const struct tls_psk *psk = tls_psk_find(session->tls, user);
-
-	if (!psk || psk->key_len > key_max)
-		return 0;
-	session->user = psk->user;
-	memcpy(key, psk->key, psk->key_len);
-	return (unsigned)psk->key_len;
-}
 
 /* Until the deadline, if there is one, and no longer than a stall to send. */
 static int wait_for(const struct tls_session *session, short events,
@@ -62,8 +33,8 @@ static int wait_for(const struct tls_session *session, short events,
 	return ret ? 0 : -ETIMEDOUT;
 }
 
-/* After a call that returned `result`: 0: again; 1: the end; or an error. */
-static int after(struct tls_session *session, int result, int64_t deadline_ms)
+int tls_session_after(struct tls_session *session, int result,
+		      int64_t deadline_ms)
 {
 	int error = errno;
 
@@ -79,52 +50,6 @@ static int after(struct tls_session *session, int result, int64_t deadline_ms)
 	default:
 		return -EPROTO;
 	}
-}
-
-static int shake_hands(struct tls_session *session, int64_t deadline_ms)
-{
-	for (;;) {
-		int result, ret;
-
-		ERR_clear_error();
-		result = session->lib->SSL_accept(session->ssl);
-		if (result == 1)
-			break;
-		ret = after(session, result, deadline_ms);
-		if (ret)
-			return ret < 0 ? ret : -ECONNRESET;
-	}
-	return tls_is_authorised(session->tls, session->ssl, session->user)
-		       ? 0
-		       : -EACCES;
-}
-
-int tls_session_open(struct tls_session **out, const struct tls_context *tls,
-		     int fd, int64_t deadline_ms, unsigned stall_ms)
-{
-	struct tls_session *session = calloc(1, sizeof(*session));
-	int flags = fcntl(fd, F_GETFL);
-	int ret = -ENOMEM;
-
-	if (session) {
-		session->lib = tls->lib;
-		session->ssl = tls->lib->SSL_new(tls->ctx);
-	}
-	if (session && session->ssl) {
-		session->tls = tls;
-		session->fd = fd;
-		session->stall_ms = (int)stall_ms;
-		tls->lib->SSL_set_ex_data(session->ssl, SESSION_SLOT, session);
-		if (flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK) &&
-		    session->lib->SSL_set_fd(session->ssl, fd) == 1)
-			ret = shake_hands(session, deadline_ms);
-	}
-	if (ret < 0) {
-		tls_session_close(session);
-		return ret;
-	}
-	*out = session;
-	return 0;
 }
 
 void tls_session_end(struct tls_session *session)
@@ -155,7 +80,7 @@ int64_t tls_session_read(struct tls_session *session, void *buf, size_t len,
 						   &done);
 		if (result == 1)
 			return (int64_t)done;
-		ret = after(session, result, deadline_ms);
+		ret = tls_session_after(session, result, deadline_ms);
 		if (ret)
 			return ret < 0 ? ret : 0;
 	}
@@ -194,7 +119,7 @@ static int write_all(struct tls_session *session, const uint8_t *buf,
 			len -= done;
 			continue;
 		}
-		ret = after(session, result, deadline_ms);
+		ret = tls_session_after(session, result, deadline_ms);
 		if (ret)
 			return ret < 0 ? ret : -ECONNRESET;
 	}
@@ -213,9 +138,9 @@ int tls_session_writev(struct tls_session *session, const struct iovec *iov,
 		size_t left = iov->iov_len;
 
 		while (left && !ret) {
-			bool whole = !used && left >= RECORD_BYTES;
-			size_t len = whole ? left - left % RECORD_BYTES
-					   : RECORD_BYTES - used;
+			bool whole = !used && left >= TLS_RECORD_BYTES;
+			size_t len = whole ? left - left % TLS_RECORD_BYTES
+					   : TLS_RECORD_BYTES - used;
 
 			if (len > left)
 				len = left;
@@ -227,7 +152,7 @@ int tls_session_writev(struct tls_session *session, const struct iovec *iov,
 			}
 			at += len;
 			left -= len;
-			if (used == RECORD_BYTES) {
+			if (used == TLS_RECORD_BYTES) {
 				ret = write_all(session, session->record, used,
 						deadline_ms);
 				used = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Keys, certificates and who may come: see tls.h. */
+/* Keys, certificates and rules: see tls.h. */
 #include "nbd-server/tls.h"
 
 #include <errno.h>
@@ -13,8 +13,6 @@
 
 #include "block/error.h"
 #include "nbd-server/tls-private.h"
-
-#define DN_MAX 1024
 
 static int fail(struct error *err, const char *path)
 {
@@ -126,7 +124,6 @@ struct tls_context *tls_context_open(const struct tls_args *args,
 	}
 	tls->lib = lib;
 	tls->authz = args->authz;
-	tls->authz_count = args->authz_count;
 	set_rules(tls);
 	if (load_keys(tls, args, err) < 0) {
 		tls_context_close(tls);
@@ -142,60 +139,4 @@ void tls_context_close(struct tls_context *tls)
 	tls_psk_release(tls);
 	tls->lib->SSL_CTX_free(tls->ctx);
 	free(tls);
-}
-
-/* ---- who may come ---- */
-
-static bool is_listed(const struct tls_context *tls, const char *name, bool dn)
-{
-	for (size_t i = 0; i < tls->authz_count; i++)
-		/* A common name that looks like a DN must not pass for one. */
-		if (!strcmp(tls->authz[i], name) &&
-		    dn == (strchr(name, '=') != NULL))
-			return true;
-	return false;
-}
-
-static bool is_certificate_listed(const struct tls_context *tls, X509 *cert)
-{
-	const X509_NAME *subject = X509_get_subject_name(cert);
-	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-	unsigned char *cn = NULL;
-	char dn[DN_MAX] = "";
-	BIO *bio = BIO_new(BIO_s_mem());
-	bool good = false;
-	int len;
-
-	if (bio && X509_NAME_print_ex(bio, subject, 0, XN_FLAG_RFC2253) > 0) {
-		len = BIO_read(bio, dn, DN_MAX - 1);
-		good = len > 0 && !BIO_pending(bio) && is_listed(tls, dn, true);
-	}
-	BIO_free(bio);
-	if (at < 0)
-		return good;
-	len = ASN1_STRING_to_UTF8(
-		&cn,
-		X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-	if (len > 0 && strlen((char *)cn) == (size_t)len)
-		good |= is_listed(tls, (char *)cn, false);
-	OPENSSL_free(cn);
-	return good;
-}
-
-bool tls_is_authorised(const struct tls_context *tls, const SSL *ssl,
-		       const char *user)
-{
-	X509 *cert;
-
-	if (!tls->authz_count)
-		return true;
-	if (user) {
-		for (size_t i = 0; i < tls->authz_count; i++)
-			if (!strcmp(tls->authz[i], user))
-				return true;
-		return false;
-	}
-	cert = tls->lib->SSL_get0_peer_certificate(ssl);
-	return cert && tls->lib->SSL_get_verify_result(ssl) == X509_V_OK &&
-	       is_certificate_listed(tls, cert);
 }

@@ -16,13 +16,29 @@ struct error;
 struct tls_context;
 struct tls_session;
 
+struct tls_rule {
+	const char *match;
+	bool glob; /* `*` and `?` stand for any characters and for one */
+	bool allow;
+};
+
+/*
+ * For those whom the keys let in; the first rule that matches decides. It is
+ * about the user of a key, or the distinguished name of a certificate: or, if
+ * it holds no `=`, the common name, unless `by_dn`.
+ */
+struct tls_authz {
+	const struct tls_rule *rules;
+	size_t rule_count;
+	bool otherwise; /* whether those may come whom no rule matches */
+	bool by_dn;
+};
+
 struct tls_args {
 	const char *certificates; /* folder; or NULL */
 	const char *psk_file;	  /* lines of user:hexkey; or NULL */
 	bool verify_peer;	  /* clients need a certificate of our CA */
-	/* Who may come; none: all that the keys let in. Borrowed. */
-	const char *const *authz;
-	size_t authz_count;
+	const struct tls_authz *authz; /* NULL: all may come; borrowed */
 };
 
 /* Made before the first client, then read by any thread. */
@@ -33,9 +49,11 @@ void tls_context_close(struct tls_context *tls);
 /*
  * Makes `fd` non-blocking and shakes hands until `deadline_ms` (0: none); the
  * peer is authorised when this returns. A send stalls for less than `stall_ms`.
+ * The error says what a log should tell, and quotes the peer's words.
  */
 int tls_session_open(struct tls_session **out, const struct tls_context *tls,
-		     int fd, int64_t deadline_ms, unsigned stall_ms);
+		     int fd, int64_t deadline_ms, unsigned stall_ms,
+		     struct error *err);
 /* Tells the peer that this is the end; does not wait. */
 void tls_session_end(struct tls_session *session);
 void tls_session_close(struct tls_session *session);

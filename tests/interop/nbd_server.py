@@ -4,6 +4,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -80,8 +81,8 @@ class NamedServer(Server):
 
 
 @contextlib.contextmanager
-def serving(program, folder, *words, kind=Server, **more):
-    """Has to end well, and in silence."""
+def serving(program, folder, *words, kind=Server, says="", **more):
+    """Has to end well, and to say what matches `says`: nothing else."""
     server = kind(program, folder, *words, **more)
     try:
         yield server
@@ -89,7 +90,8 @@ def serving(program, folder, *words, kind=Server, **more):
         server.stop(signal.SIGKILL)
         raise
     status, text = server.stop()
-    assert (status, text) == (0, "")
+    assert status == 0
+    assert re.fullmatch(says, text, re.DOTALL), text
 
 
 class Client:

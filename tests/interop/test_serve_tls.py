@@ -89,6 +89,22 @@ def wrap(client, keys, name=None, version=None):
     return client
 
 
+def said(text):
+    """A line about this very process."""
+    return f"platter: client pid {os.getpid()}, uid {os.geteuid()}: {text}\n"
+
+
+def failed(reason):
+    return said(f"TLS handshake failed: {reason}")
+
+
+NOT_AUTHORISED = "'CN=alice' is not authorised"
+
+
+def refused(reason):
+    return said(reason) if reason == NOT_AUTHORISED else failed(reason)
+
+
 def connect(server, flags=3):
     client = server.connect()
     client.greet(flags)
@@ -184,7 +200,8 @@ def test_selection_of_the_clear_is_forgotten(platter_path, tmp_path, disk,
 def test_bytes_behind_starttls_are_not_executed(platter_path, tmp_path, disk,
                                                 keys):
     with serving(platter_path, tmp_path, "--tls-certificates", keys / "good",
-                 "-f", "raw", disk) as server:
+                 "-f", "raw", disk,
+                 says=failed("wrong version number")) as server:
         client = connect(server)
         head = struct.pack(">QII", wire.IHAVEOPT, wire.STARTTLS, 0)
         client.send(head + struct.pack(">QII", wire.IHAVEOPT, wire.LIST, 0))
@@ -212,38 +229,45 @@ def test_versions(platter_path, tmp_path, disk, keys, version):
         assert can_use(client)
 
 
-@pytest.mark.parametrize("server_keys", ["other", "late"])
+@pytest.mark.parametrize("server_keys,reason", [
+    ("other", "alert unknown ca"), ("late", "alert certificate expired"),
+])
 def test_clients_see_a_wrong_server(platter_path, tmp_path, disk, keys,
-                                    server_keys):
+                                    server_keys, reason):
     with serving(platter_path, tmp_path, "--tls-certificates",
-                 keys / server_keys, "-f", "raw", disk) as server:
+                 keys / server_keys, "-f", "raw", disk,
+                 says=failed(".*" + reason)) as server:
         time.sleep(1)
         with pytest.raises(ssl.SSLCertVerificationError):
             secured(server, keys)
 
 
-CLIENTS = [  # words, whose certificate, is it let in
-    ([], None, True),
-    (["--tls-verify-peer"], "good", True),
-    (["--tls-verify-peer"], None, False),
-    (["--tls-verify-peer"], "other", False),
-    (["--tls-verify-peer"], "late", False),
-    (["--tls-verify-peer", "--tls-authz", "alice"], "good", True),
-    (["--tls-verify-peer", "--tls-authz", "CN=alice"], "good", True),
+NO_CERTIFICATE = "peer did not return a certificate"
+CLIENTS = [  # words, whose certificate, why it is not let in
+    ([], None, None),
+    (["--tls-verify-peer"], "good", None),
+    (["--tls-verify-peer"], None, NO_CERTIFICATE),
+    (["--tls-verify-peer"], "other", "certificate verify failed: .*"),
+    (["--tls-verify-peer"], "late",
+     "certificate verify failed: certificate has expired"),
+    (["--tls-verify-peer", "--tls-authz", "alice"], "good", None),
+    (["--tls-verify-peer", "--tls-authz", "CN=alice"], "good", None),
     (["--tls-verify-peer", "--tls-authz", "bob", "--tls-authz", "alice"],
-     "good", True),
-    (["--tls-verify-peer", "--tls-authz", "bob"], "good", False),
-    (["--tls-verify-peer", "--tls-authz", "alic"], "good", False),
-    (["--tls-verify-peer", "--tls-authz", "alice"], None, False),
+     "good", None),
+    (["--tls-verify-peer", "--tls-authz", "bob"], "good", NOT_AUTHORISED),
+    (["--tls-verify-peer", "--tls-authz", "alic"], "good", NOT_AUTHORISED),
+    (["--tls-verify-peer", "--tls-authz", "*"], "good", NOT_AUTHORISED),
+    (["--tls-verify-peer", "--tls-authz", "alice"], None, NO_CERTIFICATE),
 ]
 
 
-@pytest.mark.parametrize("words,name,good", CLIENTS)
+@pytest.mark.parametrize("words,name,reason", CLIENTS)
 def test_only_the_right_clients_come_in(platter_path, tmp_path, disk, keys,
-                                        words, name, good):
+                                        words, name, reason):
     with serving(platter_path, tmp_path, "--tls-certificates", keys / "good",
-                 *words, "-f", "raw", disk) as server:
-        if good:
+                 *words, "-f", "raw", disk,
+                 says=refused(reason) if reason else "") as server:
+        if not reason:
             assert can_use(secured(server, keys, name))
             return
         # With TLS 1.3 the client's side is done before the server judges.
@@ -282,7 +306,10 @@ def test_wrong_keys(platter_path, tmp_path, disk, psk):
     good = psk("good", f"alice:{KEY}\nbob:{KEY}\n")
     bad = psk("bad", f"alice:{KEY[::-1]}\nbob:{KEY}\ncarol:{KEY}\n")
     with serving(platter_path, tmp_path, "--tls-psk", good, "--tls-authz",
-                 "alice", "-f", "raw", disk) as server:
+                 "alice", "-f", "raw", disk, says=(
+                     ".*: binder does not verify\n"
+                     ".*: no key of 'carol': .*\n"
+                     ".*: 'bob' is not authorised\n")) as server:
         nbdinfo = find("nbdinfo")
         assert run(nbdinfo, "--size", uri(server, good)).stdout == f"{SIZE}\n"
         for name, user in ((bad, "alice"), (bad, "carol"), (good, "bob")):
