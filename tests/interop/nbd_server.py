@@ -82,16 +82,17 @@ class NamedServer(Server):
 
 @contextlib.contextmanager
 def serving(program, folder, *words, kind=Server, says="", **more):
-    """Has to end well, and to say what matches `says`: nothing else."""
+    """Has to end well, and to say what matches `says`: nothing else. The text
+    is the server's `said` then."""
     server = kind(program, folder, *words, **more)
     try:
         yield server
     except BaseException:
         server.stop(signal.SIGKILL)
         raise
-    status, text = server.stop()
+    status, server.said = server.stop()
     assert status == 0
-    assert re.fullmatch(says, text, re.DOTALL), text
+    assert re.fullmatch(says, server.said, re.DOTALL), server.said
 
 
 class Client:

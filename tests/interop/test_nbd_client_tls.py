@@ -2,40 +2,13 @@
 """nbds: the server has to be the right one, or nothing is read."""
 
 import os
-import pathlib
-import subprocess
 
 import pytest
 from nbd_peers import SOCKET, find, random_disk
+from tls_keys import authority, certify
 
 M = 1 << 20
 KEY = "4c0ffee5" * 8
-
-
-def openssl(folder, *words):
-    subprocess.run([find("openssl"), *words], cwd=folder, check=True,
-                   capture_output=True)
-
-
-def authority(folder, name):
-    """A folder with ca-cert.pem and ca-key.pem."""
-    folder = pathlib.Path(folder) / name
-    folder.mkdir()
-    openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "ca-key.pem",
-            "-out", "ca-cert.pem", "-subj", f"/CN={name}", "-days", "2")
-    return folder
-
-
-def certify(folder, name, host):
-    """`name`-cert.pem and `name`-key.pem, by that authority."""
-    openssl(folder, "req", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
-            f"{name}-key.pem", "-out", f"{name}.csr", "-subj", f"/CN={host}")
-    (folder / "ext").write_text(f"subjectAltName=DNS:{host}\n")
-    openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca-cert.pem",
-            "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "ext",
-            "-out", f"{name}-cert.pem", "-days", "2")
 
 
 @pytest.fixture
@@ -134,10 +107,10 @@ def x509_server(servers, folder, *more):
 
 def test_certificates(servers, tmp_path, platter, disk):
     """The authority and the host's name are verified, unless told not to."""
-    ours = authority(tmp_path, "ca")
+    ours = authority(tmp_path / "ca")
     certify(ours, "server", "localhost")
-    authority(tmp_path, "stranger")
-    other = authority(tmp_path, "other")
+    authority(tmp_path / "stranger")
+    other = authority(tmp_path / "other")
     certify(other, "server", "elsewhere")
     port = x509_server(servers, ours)
     platter.good("convert -f raw -O raw", [x509_uri(port)], "out")
@@ -152,7 +125,7 @@ def test_certificates(servers, tmp_path, platter, disk):
 
 def test_who_cannot_be_verified_is_not_asked(servers, tmp_path, platter, disk):
     """libnbd would connect, and not say that it has verified nothing."""
-    folder = authority(tmp_path, "ca")
+    folder = authority(tmp_path / "ca")
     certify(folder, "server", "localhost")
     port = x509_server(servers, folder)
     (tmp_path / "empty").mkdir()
@@ -168,7 +141,7 @@ def test_who_cannot_be_verified_is_not_asked(servers, tmp_path, platter, disk):
 
 
 def test_the_server_may_verify_the_client(servers, tmp_path, platter, disk):
-    folder = authority(tmp_path, "ca")
+    folder = authority(tmp_path / "ca")
     certify(folder, "server", "localhost")
     alone = tmp_path / "alone"
     alone.mkdir()

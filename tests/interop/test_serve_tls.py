@@ -14,33 +14,10 @@ import nbd_server as wire
 import pytest
 from conftest import find
 from nbd_server import Server, serving
+from tls_keys import authority, certify
 
 SIZE = 4 << 20
 KEY = "0123456789abcdef" * 4
-
-
-def openssl(folder, *words):
-    subprocess.run([find("openssl"), *words], cwd=folder, check=True,
-                   capture_output=True)
-
-
-def authority(folder):
-    """ca-cert.pem and ca-key.pem of a folder that is made."""
-    folder.mkdir()
-    openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca-key.pem",
-            "-out", "ca-cert.pem", "-subj", "/CN=ca", "-days", "2")
-    return folder
-
-
-def certify(folder, role, name, days="2"):
-    openssl(folder, "req", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-            f"{role}-key.pem", "-out", f"{role}.csr", "-subj", f"/CN={name}")
-    (folder / "ext").write_text(f"subjectAltName=DNS:{name}\n")
-    openssl(folder, "x509", "-req", "-in", f"{role}.csr", "-CA", "ca-cert.pem",
-            "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "ext",
-            "-out", f"{role}-cert.pem", "-days", days)
 
 
 @pytest.fixture(scope="module")
