@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Makes what guests boot from: Debian's cloud kernel, unpacked and not installed,
-# and an initial file system of busybox and e2fsprogs that runs the script
-# /guest of a disk's second drive.
+# and an initial file system of busybox, e2fsprogs and nbd-client that runs the
+# script on the first drive.
 #
 #	make-kit.sh FOLDER
 set -euo pipefail
 
 kit=$(realpath -m "$1")
-[ ! -e "$kit/initrd" ] || exit 0
+[ ! "$kit/initrd" -nt "$0" ] || exit 0
+# Tools that make file systems live there.
+export PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$kit"
@@ -27,21 +29,24 @@ cp "$(command -v busybox)" "$root/bin/busybox"
 # with_libraries PROGRAM: it and what it is linked with, in the same places.
 with_libraries() {
 	local path
-	install -D "$(command -v "$1")" "$root/e2fs/$1"
+	install -D "$(command -v "$1")" "$root/tools/$1"
 	for path in $(ldd "$(command -v "$1")" | grep -o '/[^ ]*'); do
 		install -D "$path" "$root$path"
 	done
 }
 with_libraries mke2fs
 with_libraries e2fsck
+with_libraries nbd-client
 install -D /etc/mke2fs.conf "$root/etc/mke2fs.conf"
 
-# In the order in which they need each other.
-for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev \
-	virtio_pci virtio_blk nbd; do
+# In the order in which they need each other; nbd is loaded by who needs it.
+drivers="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev \
+virtio_pci virtio_blk failover net_failover virtio_net"
+for name in $drivers nbd; do
 	found=$(find "$work/kernel" -name "$name.ko")
 	[ -z "$found" ] || cp "$found" "$root/modules/"
 done
+echo "$drivers" >"$root/modules/order"
 
 cat >"$root/init" <<'END'
 #!/bin/busybox sh
@@ -51,12 +56,11 @@ export PATH=/bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev \
-	virtio_pci virtio_blk; do
+for name in $(cat /modules/order); do
 	[ ! -e /modules/$name.ko ] || insmod /modules/$name.ko
 done
-# The second drive is the script, padded with blanks.
-sh /dev/vdb </dev/null && echo "guest: good" || echo "guest: bad"
+# The first drive is the script, padded with newlines.
+sh /dev/vda </dev/null && echo "guest: good" || echo "guest: bad"
 sync
 poweroff -f
 END
