@@ -68,7 +68,8 @@ const struct command commands[] = {
 	 "[--preallocation=prealloc] [-q] [--shrink] filename [+ | -]size",
 	 command_resize},
 	{"serve", "serve images to NBD clients",
-	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-t cache] [-U] "
+	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-s] [-t cache] "
+	 "[-U] "
 	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
 	 "[-k socket | [-b address] [-p port]] [-e clients] "
 	 "[--stats[=ofmt]] [--fork] [--pid-file file] [filename]",

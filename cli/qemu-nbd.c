@@ -25,7 +25,7 @@ struct words {
 	const char *cache, *aio, *discard, *detect_zeroes;
 	const char *shared, *offset;
 	/* known, so that the message is not that they are unknown */
-	bool disconnect, snapshot;
+	bool disconnect;
 	const char *connect, *bitmap, *load_snapshot, *selinux_label;
 	const char *tls_creds, *tls_hostname, *tls_authz;
 	const char *trace; /* ignored */
@@ -57,6 +57,7 @@ static const char help_text[] =
 	"      --image-opts          FILE is in words: driver=...,"
 	"file.filename=...\n"
 	"  -r, --read-only           clients may only read\n"
+	"  -s, --snapshot            forget what is written at the end\n"
 	"  -o, --offset=OFFSET       where the disk begins in FILE (-f raw)\n"
 	"  -A, --allocation-depth    offer qemu:allocation-depth\n"
 	"  -n, --nocache             the same as --cache=none\n"
@@ -222,7 +223,6 @@ static bool is_supported(const struct words *words)
 		 "TLS is not supported yet"},
 		{words->bitmap, "--bitmap is not supported yet"},
 		{words->load_snapshot, "--load-snapshot is not supported yet"},
-		{words->snapshot, "--snapshot is not supported yet"},
 		{words->selinux_label, "--selinux-label is not supported"},
 	};
 
@@ -346,7 +346,7 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 		{'d', "disconnect", ARG_FLAG, &words.disconnect, NULL},
 		{'f', "format", ARG_TEXT, &export->image.format, NULL},
 		{'r', "read-only", ARG_FLAG, &export->read_only, NULL},
-		{'s', "snapshot", ARG_FLAG, &words.snapshot, NULL},
+		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
 		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
 		{'n', "nocache", ARG_FLAG, &words.nocache, NULL},
 		{0, "cache", ARG_TEXT, &words.cache, NULL},

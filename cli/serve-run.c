@@ -16,10 +16,12 @@
 
 #include "block/error.h"
 #include "block/image-spec.h"
+#include "block/scratch.h"
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "cli/listen.h"
 #include "cli/message.h"
+#include "formats/registry.h"
 #include "nbd-server/log.h"
 #include "nbd-server/server.h"
 #include "nbd-server/stats.h"
@@ -74,20 +76,47 @@ static bool has_format(const struct open_request *request)
 	return good;
 }
 
+/* Writes go to a layer that nobody will see again. */
+static bool add_scratch(struct image **img)
+{
+	const struct format_driver *driver = format_find("qcow2");
+	struct error err = {0};
+
+	if (scratch_open(img, *img, driver, scratch_folder(), &err) == 0)
+		return true;
+	message_error("Could not make the layer for --snapshot: %s",
+		      err.message);
+	return false;
+}
+
+/* NULL after a message. */
+static struct image *open_disk(const struct command_context *ctx,
+			       const struct serve_plan *plan,
+			       const struct serve_export *from)
+{
+	struct open_request request = from->image;
+	struct image *img;
+
+	request.flags |= IMAGE_GUEST_IO;
+	if (!from->read_only && !plan->snapshot)
+		request.flags |= IMAGE_WRITE;
+	img = open_image(ctx, &request);
+	if (img && plan->snapshot && !add_scratch(&img)) {
+		open_close(img);
+		img = NULL;
+	}
+	return img;
+}
+
 static bool open_export(const struct command_context *ctx,
 			const struct serve_plan *plan,
 			const struct serve_export *from, struct nbd_export *out)
 {
-	struct open_request request = from->image;
-
 	if (!fits(from->name, "Export name") ||
 	    !fits(from->description, "Export description") ||
-	    (plan->needs_format && !has_format(&request)))
+	    (plan->needs_format && !has_format(&from->image)))
 		return false;
-	request.flags |= IMAGE_GUEST_IO;
-	if (!from->read_only)
-		request.flags |= IMAGE_WRITE;
-	out->img = open_image(ctx, &request);
+	out->img = open_disk(ctx, plan, from);
 	if (!out->img)
 		return false;
 	out->name = from->name;

@@ -36,6 +36,7 @@ struct serve_plan {
 	bool discard;	   /* trims give space back */
 	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
+	bool snapshot;	   /* what is written is forgotten at the end */
 
 	const char *unix_path;
 	const char *address, *port;

@@ -118,6 +118,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'r', "read-only", ARG_FLAG, &first->read_only, NULL},
 		{'t', "cache", ARG_TEXT, &words.cache, NULL},
 		{'U', "force-share", ARG_FLAG, &first->image.force_share, NULL},
+		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
 		{'E', "export", ARG_LIST, &words.exports, NULL},
 		{'x', "export-name", ARG_TEXT, &first->name, NULL},
 		{'D', "description", ARG_TEXT, &first->description, NULL},

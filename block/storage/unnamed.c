@@ -28,27 +28,30 @@ static int open_and_unlink(const char *folder)
 	return fd;
 }
 
+int storage_unnamed_in(struct storage **out, const char *folder,
+		       struct error *err)
+{
+	int fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
+		fd = open_and_unlink(folder);
+	if (fd < 0)
+		return error_set_errno(
+			err, errno, "Could not make a temporary file in '%s'",
+			folder);
+	return storage_file_from_fd(out, fd, "(temporary file)",
+				    FILE_OPEN_WRITE, err);
+}
+
 int storage_unnamed_new(struct storage **out, const char *near_path,
 			struct error *err)
 {
 	char *copy = strdup(near_path);
-	const char *folder;
-	int fd, code;
+	int ret;
 
 	if (!copy)
 		return error_set(err, ENOMEM, "out of memory");
-	folder = dirname(copy);
-	fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
-		fd = open_and_unlink(folder);
-	code = errno;
-	if (fd < 0)
-		error_set_errno(err, code,
-				"Could not make a temporary file in '%s'",
-				folder);
+	ret = storage_unnamed_in(out, dirname(copy), err);
 	free(copy);
-	if (fd < 0)
-		return -code;
-	return storage_file_from_fd(out, fd, "(temporary file)",
-				    FILE_OPEN_WRITE, err);
+	return ret;
 }

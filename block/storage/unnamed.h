@@ -7,7 +7,10 @@
 struct error;
 struct storage;
 
-/* An empty, writable one in the folder of `near_path`, which need not exist. */
+/* An empty, writable one in the folder. */
+int storage_unnamed_in(struct storage **out, const char *folder,
+		       struct error *err);
+/* The same in the folder of `near_path`, which need not exist. */
 int storage_unnamed_new(struct storage **out, const char *near_path,
 			struct error *err);
 

@@ -169,7 +169,6 @@ def test_a_failure_leaves_no_socket(ours, disk):
     ("-B b -f qcow2 disk.raw", "--bitmap is not supported yet"),
     ("-l s -f qcow2 disk.raw", "--load-snapshot is not supported yet"),
     ("--untrusted -r -f raw disk.raw", "cannot be served"),
-    ("-s disk.raw", "--snapshot is not supported yet"),
     ("--object tls-creds-x509,id=t,dir=. --tls-creds=t disk.raw",
      "TLS is not supported yet"),
     ("-o 512 disk.raw", "only with the format raw"),
