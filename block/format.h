@@ -28,6 +28,7 @@
 #include "block/mapping.h"
 #include "block/storage.h"
 
+struct bitmap_ops;
 struct error;
 struct image;
 struct image_info;
@@ -130,6 +131,18 @@ struct pack_ops {
 		      size_t count);
 };
 
+/* Disks as they once were, kept inside the image; a driver may lack them. */
+struct snapshot_ops {
+	/*
+	 * From here on the image, opened for reading only and not used yet,
+	 * shows the disk of a snapshot. Of `id` and `name` one may be NULL; if
+	 * none is, both have to fit. -ENOENT: there is none, and nothing has
+	 * changed.
+	 */
+	int (*show)(struct image *img, const char *id, const char *name,
+		    struct error *err);
+};
+
 /* capability bits */
 #define FORMAT_BACKING	   0x01u /* can have a backing file */
 #define FORMAT_NO_METADATA 0x02u /* raw: nothing to check */
@@ -211,6 +224,8 @@ struct format_driver {
 	int (*close)(struct image *img);
 
 	const struct pack_ops *pack;
+	const struct bitmap_ops *bitmaps; /* block/bitmap.h */
+	const struct snapshot_ops *snapshots;
 };
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Operations on an image as a whole: resize and check. */
+/* Operations on an image as a whole: resize, check, snapshots. */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 
@@ -56,4 +57,18 @@ int image_check(struct image *img, const struct check_args *args,
 		return error_set(err, ENOTSUP,
 				 "This image format does not support checks");
 	return img->driver->check(img, args, out, err);
+}
+
+int image_show_snapshot(struct image *img, const char *id, const char *name,
+			struct error *err)
+{
+	const struct snapshot_ops *ops = img->driver->snapshots;
+
+	assert(!img->writable && (id || name));
+	if (!ops)
+		return error_set(err, ENOTSUP,
+				 "the format '%s' of '%s' offers no internal "
+				 "snapshots",
+				 img->driver->name, img->filename);
+	return ops->show(img, id, name, err);
 }

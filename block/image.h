@@ -224,6 +224,14 @@ int image_check(struct image *img, const struct check_args *args,
 		struct check_result *out, struct error *err);
 
 /*
+ * Shows the disk of an internal snapshot from here on; to be called right after
+ * opening, for reading only. Of `id` and `name` one may be NULL. -ENOENT: there
+ * is none; -ENOTSUP: the format offers none.
+ */
+int image_show_snapshot(struct image *img, const char *id, const char *name,
+			struct error *err);
+
+/*
  * The two-step write, for jobs that fix the layout of a target themselves.
  * image_place() finds where the next bytes of [guest_off, +len) go: in place,
  * or reserved. p->len <= len; offsets and lengths in whole clusters, the end of

@@ -14,6 +14,7 @@
 #include "cli/listen.h"
 #include "cli/message.h"
 #include "cli/qemu-nbd-list.h"
+#include "cli/serve-exports.h"
 #include "cli/serve-run.h"
 
 #define CLIENTS_MAX 1024u
@@ -57,6 +58,10 @@ static const char help_text[] =
 	"      --image-opts          FILE is in words: driver=...,"
 	"file.filename=...\n"
 	"  -r, --read-only           clients may only read\n"
+	"  -l, --load-snapshot=SNAP  show an internal snapshot, by its id or\n"
+	"                            name, or snapshot.id=ID,"
+	"snapshot.name=NAME\n"
+	"  -B, --bitmap=NAME         offer qemu:dirty-bitmap:NAME\n"
 	"  -s, --snapshot            forget what is written at the end\n"
 	"  -o, --offset=OFFSET       where the disk begins in FILE (-f raw)\n"
 	"  -A, --allocation-depth    offer qemu:allocation-depth\n"
@@ -201,11 +206,17 @@ static bool take_detect_zeroes(struct words *words)
 	return words->plan.discard;
 }
 
+static bool take_snapshot(struct words *words)
+{
+	words->export.read_only |= words->load_snapshot != NULL;
+	return serve_take_snapshot(&words->plan.shown, words->load_snapshot);
+}
+
 static bool take_values(struct words *words)
 {
 	return take_shared(words) && take_offset(words) && take_cache(words) &&
 	       check_aio(words) && take_discard(words) &&
-	       take_detect_zeroes(words);
+	       take_detect_zeroes(words) && take_snapshot(words);
 }
 
 /* ---- what is not there ---- */
@@ -221,8 +232,6 @@ static bool is_supported(const struct words *words)
 		 "--disconnect is not supported; use nbd-client -d"},
 		{words->tls_creds || words->tls_hostname || words->tls_authz,
 		 "TLS is not supported yet"},
-		{words->bitmap, "--bitmap is not supported yet"},
-		{words->load_snapshot, "--load-snapshot is not supported yet"},
 		{words->selinux_label, "--selinux-label is not supported"},
 	};
 
@@ -244,7 +253,8 @@ static bool is_for_images(const struct words *words)
 	return *export->name || export->description || export->read_only ||
 	       export->image.format || export->image.image_opts ||
 	       words->offset || words->plan.offers_depth || words->aio ||
-	       words->discard || words->nocache || words->cache;
+	       words->discard || words->nocache || words->cache ||
+	       words->bitmap || words->load_snapshot;
 }
 
 /* Somebody has opened sockets for us to listen on. */
@@ -295,6 +305,8 @@ static int serve(struct command_context *ctx, struct words *words,
 	plan->export_count = 1;
 	plan->default_address = "0.0.0.0";
 	plan->keep_stderr = words->verbose;
+	plan->bitmaps = &words->bitmap;
+	plan->bitmap_count = words->bitmap ? 1 : 0;
 	return serve_run(ctx, plan);
 }
 
@@ -357,10 +369,13 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 		ARGS_END,
 	};
 	struct args args;
+	int status;
 
 	ctx->name = "qemu-nbd";
 	ctx->print_help = print_help;
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
-	return carry_out(ctx, &words, &args);
+	status = carry_out(ctx, &words, &args);
+	options_release(&plan->shown.words);
+	return status;
 }

@@ -15,16 +15,13 @@
 #include <unistd.h>
 
 #include "block/error.h"
-#include "block/image-spec.h"
-#include "block/scratch.h"
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "cli/listen.h"
 #include "cli/message.h"
-#include "formats/registry.h"
+#include "cli/serve-exports.h"
 #include "nbd-server/log.h"
 #include "nbd-server/server.h"
-#include "nbd-server/stats.h"
 
 #define HANDSHAKE_MS 10000
 #define STALL_MS     60000
@@ -42,137 +39,6 @@ struct service {
 	int ready_fd;	   /* tells the parent of --fork; -1: there is none */
 	bool has_pid_file; /* ours to remove */
 };
-
-/* ---- images ---- */
-
-/* More does not fit on the wire. */
-static bool fits(const char *text, const char *what)
-{
-	if (!text || strlen(text) <= NBD_STRING_MAX)
-		return true;
-	message_error("%s '%.32s...' is too long: %zu bytes, allowed are %u",
-		      what, text, strlen(text), NBD_STRING_MAX);
-	return false;
-}
-
-/*
- * What a guest wrote into a raw disk can look like any format at the next
- * start, and like one that names files of ours.
- */
-static bool has_format(const struct open_request *request)
-{
-	struct image_spec spec = {0};
-	bool good;
-
-	if (!open_spec(&spec, request))
-		return false;
-	good = spec.format != NULL;
-	image_spec_release(&spec);
-	if (!good)
-		message_error("The format of '%s' has to be given by -f: what "
-			      "clients write could be taken for another one. "
-			      "'platter info' shows what it is now",
-			      request->name);
-	return good;
-}
-
-/* Writes go to a layer that nobody will see again. */
-static bool add_scratch(struct image **img)
-{
-	const struct format_driver *driver = format_find("qcow2");
-	struct error err = {0};
-
-	if (scratch_open(img, *img, driver, scratch_folder(), &err) == 0)
-		return true;
-	message_error("Could not make the layer for --snapshot: %s",
-		      err.message);
-	return false;
-}
-
-/* NULL after a message. */
-static struct image *open_disk(const struct command_context *ctx,
-			       const struct serve_plan *plan,
-			       const struct serve_export *from)
-{
-	struct open_request request = from->image;
-	struct image *img;
-
-	request.flags |= IMAGE_GUEST_IO;
-	if (!from->read_only && !plan->snapshot)
-		request.flags |= IMAGE_WRITE;
-	img = open_image(ctx, &request);
-	if (img && plan->snapshot && !add_scratch(&img)) {
-		open_close(img);
-		img = NULL;
-	}
-	return img;
-}
-
-static bool open_export(const struct command_context *ctx,
-			const struct serve_plan *plan,
-			const struct serve_export *from, struct nbd_export *out)
-{
-	if (!fits(from->name, "Export name") ||
-	    !fits(from->description, "Export description") ||
-	    (plan->needs_format && !has_format(&from->image)))
-		return false;
-	out->img = open_disk(ctx, plan, from);
-	if (!out->img)
-		return false;
-	out->name = from->name;
-	out->description = from->description;
-	out->read_only = from->read_only;
-	out->discard = plan->discard;
-	out->zeroes = plan->zeroes;
-	out->offers_depth = plan->offers_depth;
-	out->max_clients = plan->clients_per_export;
-	if (!plan->stats)
-		return true;
-	out->stats = malloc(sizeof(*out->stats));
-	if (!out->stats) {
-		message_error("No memory to count the requests of '%s'",
-			      out->name);
-		open_close(out->img);
-		return false;
-	}
-	nbd_stats_init(out->stats);
-	return true;
-}
-
-static bool open_exports(const struct command_context *ctx,
-			 struct service *service)
-{
-	const struct serve_plan *plan = service->plan;
-	struct nbd_exports *exports = &service->exports;
-
-	exports->items = calloc(plan->export_count, sizeof(*exports->items));
-	if (!exports->items) {
-		message_error("No memory for %zu exports", plan->export_count);
-		return false;
-	}
-	for (; exports->count < plan->export_count; exports->count++)
-		if (!open_export(ctx, plan, &plan->exports[exports->count],
-				 &exports->items[exports->count]))
-			return false;
-	return true;
-}
-
-/* False after a message if what was written may not be durable. */
-static bool close_exports(struct nbd_exports *exports)
-{
-	bool good = true;
-
-	while (exports->count) {
-		struct nbd_export *export = &exports->items[--exports->count];
-
-		good &= open_close(export->img);
-		if (export->stats)
-			nbd_stats_release(export->stats);
-		free(export->stats);
-	}
-	free(exports->items);
-	return good;
-}
 
 /* ---- where to listen ---- */
 
@@ -407,7 +273,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	if (plan->fork)
 		service.ready_fd = go_to_background();
 	service.signal_fd = catch_signals();
-	good = open_exports(ctx, &service);
+	good = serve_open_exports(ctx, plan, &service.exports);
 	if (good) {
 		good = load_tls(&service, &err) == 0 &&
 		       start_listening(&service, &err) == 0;
@@ -422,7 +288,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 		serve_stats_print(&service.exports, plan->stats);
 	if (service.has_pid_file)
 		unlink(plan->pid_file);
-	good &= close_exports(&service.exports);
+	good &= serve_close_exports(&service.exports);
 	close(service.signal_fd);
 	return good ? 0 : 1;
 }

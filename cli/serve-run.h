@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "block/options.h"
 #include "cli/open.h"
 #include "cli/serve-stats.h"
 #include "nbd-server/export.h"
@@ -29,6 +30,13 @@ struct serve_export {
 	char *words; /* what the names above may point into; owned, or NULL */
 };
 
+/* An internal snapshot; all NULL: none. */
+struct serve_snapshot {
+	const char *id, *name;
+	const char *either;   /* the id of one, else the name of one */
+	struct options words; /* what the others may point into; owned */
+};
+
 struct serve_plan {
 	struct serve_export *exports;
 	size_t export_count;
@@ -36,7 +44,11 @@ struct serve_plan {
 	bool discard;	   /* trims give space back */
 	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
-	bool snapshot;	   /* what is written is forgotten at the end */
+	/* Names of bitmaps, each offered as qemu:dirty-bitmap:NAME. */
+	const char *const *bitmaps;
+	size_t bitmap_count;
+	struct serve_snapshot shown; /* if any: for reading only */
+	bool snapshot; /* what is written is forgotten at the end */
 
 	const char *unix_path;
 	const char *address, *port;

@@ -7,6 +7,7 @@
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/message.h"
+#include "cli/serve-exports.h"
 #include "cli/serve-run.h"
 #include "cli/serve-tls.h"
 
@@ -18,8 +19,9 @@ struct serve_words {
 	struct serve_plan plan;
 	struct serve_export first; /* what all exports have in common */
 	struct arg_list exports;   /* NAME=FILE */
+	struct arg_list bitmaps;
 	struct serve_tls_words tls;
-	const char *cache, *shared, *stats;
+	const char *cache, *shared, *stats, *load_snapshot;
 };
 
 /* `text` is NAME=FILE; cuts it, so that both are strings. */
@@ -101,7 +103,16 @@ static bool check_words(struct serve_words *words)
 			      "other");
 		return false;
 	}
-	return serve_stats_parse(words->stats, &plan->stats) &&
+	if (words->bitmaps.count > NBD_BITMAPS_MAX) {
+		message_error("%zu bitmaps are too many, allowed are %u",
+			      words->bitmaps.count, NBD_BITMAPS_MAX);
+		return false;
+	}
+	plan->bitmaps = words->bitmaps.items;
+	plan->bitmap_count = words->bitmaps.count;
+	words->first.read_only |= words->load_snapshot != NULL;
+	return serve_take_snapshot(&plan->shown, words->load_snapshot) &&
+	       serve_stats_parse(words->stats, &plan->stats) &&
 	       open_cache_mode(words->cache, "cache mode",
 			       &words->first.image.cache);
 }
@@ -118,6 +129,8 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'r', "read-only", ARG_FLAG, &first->read_only, NULL},
 		{'t', "cache", ARG_TEXT, &words.cache, NULL},
 		{'U', "force-share", ARG_FLAG, &first->image.force_share, NULL},
+		{'B', "bitmap", ARG_LIST, &words.bitmaps, NULL},
+		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
 		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
 		{'E', "export", ARG_LIST, &words.exports, NULL},
 		{'x', "export-name", ARG_TEXT, &first->name, NULL},
@@ -149,6 +162,8 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		free(plan->exports[i].words);
 	free(plan->exports);
 	free(words.exports.items);
+	free(words.bitmaps.items);
+	options_release(&plan->shown.words);
 	serve_tls_release(tls);
 	return status;
 }

@@ -43,7 +43,7 @@ struct nbd_connection {
 	bool no_zeroes;
 	enum nbd_reply_mode mode;
 	struct nbd_export *meta_export; /* whose contexts were selected */
-	unsigned meta;			/* NBD_META_* bits */
+	struct nbd_context_set meta;	/* those */
 
 	struct nbd_export *export; /* chosen, and entered */
 };

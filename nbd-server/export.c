@@ -2,6 +2,7 @@
 /* Exports: see export.h. */
 #include "nbd-server/export.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "block/image.h"
@@ -65,14 +66,33 @@ uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
 	return flags;
 }
 
-unsigned nbd_export_meta(const struct nbd_export *export)
+bool nbd_export_offers(const struct nbd_export *export, unsigned context)
 {
-	return NBD_META_ALLOCATION |
-	       (export->offers_depth ? NBD_META_DEPTH : 0);
+	if (context == NBD_CONTEXT_DEPTH)
+		return export->offers_depth;
+	return context == NBD_CONTEXT_ALLOCATION ||
+	       context - NBD_CONTEXT_BITMAPS < export->bitmap_count;
 }
 
-const char *nbd_meta_name(unsigned bit)
+const struct nbd_bitmap *nbd_export_bitmap(const struct nbd_export *export,
+					   unsigned context)
 {
-	return bit == NBD_META_ALLOCATION ? "base:allocation"
-					  : "qemu:allocation-depth";
+	assert(context >= NBD_CONTEXT_BITMAPS &&
+	       nbd_export_offers(export, context));
+	return export->bitmaps + (context - NBD_CONTEXT_BITMAPS);
+}
+
+struct nbd_context_name nbd_export_context_name(const struct nbd_export *export,
+						unsigned context)
+{
+	switch (context) {
+	case NBD_CONTEXT_ALLOCATION:
+		return (struct nbd_context_name){"base:allocation", ""};
+	case NBD_CONTEXT_DEPTH:
+		return (struct nbd_context_name){"qemu:allocation-depth", ""};
+	default:
+		return (struct nbd_context_name){
+			NBD_BITMAP_PREFIX,
+			nbd_export_bitmap(export, context)->name};
+	}
 }

@@ -12,15 +12,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nbd-server/context.h"
 #include "nbd-server/wire.h"
 
 struct image;
+struct image_bitmap;
 struct nbd_stats;
 
-/* What a request may be told about a range; bits of a selection. */
-#define NBD_META_ALLOCATION 1u /* base:allocation */
-#define NBD_META_DEPTH	    2u /* qemu:allocation-depth */
-#define NBD_META_KINDS	    2
+/* A bitmap that clients may see. */
+struct nbd_bitmap {
+	const char *name;	  /* behind NBD_BITMAP_PREFIX; borrowed */
+	struct image_bitmap *map; /* borrowed */
+};
 
 /* What becomes of a write whose bytes are all zero. */
 enum nbd_zeroes {
@@ -37,9 +40,11 @@ struct nbd_export {
 	bool read_only;
 	bool discard; /* trims give space back; else they do nothing */
 	enum nbd_zeroes zeroes;
-	bool offers_depth;	 /* qemu:allocation-depth */
-	unsigned max_clients;	 /* 0: no limit of its own */
-	struct nbd_stats *stats; /* NULL: nothing is counted; borrowed */
+	bool offers_depth;	    /* qemu:allocation-depth */
+	struct nbd_bitmap *bitmaps; /* borrowed */
+	unsigned bitmap_count;	    /* up to NBD_BITMAPS_MAX */
+	unsigned max_clients;	    /* 0: no limit of its own */
+	struct nbd_stats *stats;    /* NULL: nothing is counted; borrowed */
 	atomic_uint client_count;
 };
 
@@ -63,8 +68,17 @@ void nbd_export_leave(struct nbd_export *export);
 uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
 			  bool status_payload);
 
-/* The metadata contexts that it has, as bits, and their names. */
-unsigned nbd_export_meta(const struct nbd_export *export);
-const char *nbd_meta_name(unsigned bit);
+/* Whether it has a metadata context; numbers as in context.h. */
+bool nbd_export_offers(const struct nbd_export *export, unsigned context);
+/* Of a context that it offers and that is a bitmap's. */
+const struct nbd_bitmap *nbd_export_bitmap(const struct nbd_export *export,
+					   unsigned context);
+
+/* The name of a context, in two parts. */
+struct nbd_context_name {
+	const char *start, *rest;
+};
+struct nbd_context_name nbd_export_context_name(const struct nbd_export *export,
+						unsigned context);
 
 #endif

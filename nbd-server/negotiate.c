@@ -125,7 +125,7 @@ static int start_tls(struct nbd_connection *con, const struct nbd_option *opt)
 					"TLS is not configured here");
 	con->mode = NBD_SIMPLE;
 	con->meta_export = NULL;
-	con->meta = 0;
+	con->meta = (struct nbd_context_set){0};
 	ret = nbd_option_reply(con, opt->code, NBD_REP_ACK, NULL, 0);
 	return ret < 0 ? ret : shake_hands(con);
 }

@@ -9,19 +9,18 @@
 /* Any request is fine; these are whole pages. */
 #define PREFERRED_BLOCK 4096u
 
-/* A context that was selected for this export, and no other. */
-static unsigned selected_meta(const struct nbd_connection *con,
-			      const struct nbd_export *export)
+/* Contexts that were selected for this export, and no other. */
+static bool has_selected(const struct nbd_connection *con,
+			 const struct nbd_export *export)
 {
-	if (con->mode == NBD_SIMPLE || con->meta_export != export)
-		return 0;
-	return con->meta;
+	return con->mode != NBD_SIMPLE && con->meta_export == export &&
+	       con->meta.count;
 }
 
 static uint16_t flags_for(const struct nbd_connection *con,
 			  const struct nbd_export *export)
 {
-	bool payload = con->mode == NBD_EXTENDED && selected_meta(con, export);
+	bool payload = con->mode == NBD_EXTENDED && has_selected(con, export);
 
 	return nbd_export_flags(export, con->mode != NBD_SIMPLE, payload);
 }
@@ -101,7 +100,8 @@ static int reply_infos(struct nbd_connection *con, uint32_t option,
 /* The selection of another export is of no use any more. */
 static void choose(struct nbd_connection *con, struct nbd_export *export)
 {
-	con->meta = selected_meta(con, export);
+	if (!has_selected(con, export))
+		con->meta = (struct nbd_context_set){0};
 	con->export = export;
 }
 

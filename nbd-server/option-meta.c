@@ -13,85 +13,117 @@ static bool is_text(const struct nbd_string *query, const char *text)
 	       !memcmp(text, query->text, query->len);
 }
 
-/* "base:", "qemu:" and the like mean all of a namespace, for listing only. */
-static bool is_namespace_of(const struct nbd_string *query, const char *name)
+/* Takes `prefix` off the query, if it starts like that. */
+static bool take_prefix(struct nbd_string *query, const char *prefix)
 {
-	return query->len && query->text[query->len - 1] == ':' &&
-	       query->len <= strlen(name) &&
-	       !memcmp(name, query->text, query->len);
+	size_t len = strlen(prefix);
+
+	if (query->len < len || memcmp(query->text, prefix, len))
+		return false;
+	query->text += len;
+	query->len -= (uint32_t)len;
+	return true;
 }
 
-/* Queries that name nothing we know are passed over. */
-static unsigned match(const struct nbd_string *query, unsigned offered,
-		      bool listing)
+static bool is_context(struct nbd_string query, struct nbd_context_name name)
 {
-	unsigned found = 0;
+	return take_prefix(&query, name.start) && is_text(&query, name.rest);
+}
 
-	for (unsigned bit = 1; bit <= offered; bit <<= 1) {
-		const char *name = nbd_meta_name(bit);
+/* These mean all that start like them, for listing only. */
+static bool is_namespace_of(const struct nbd_string *query,
+			    struct nbd_context_name name)
+{
+	static const char *const spaces[] = {
+		"base:", "qemu:", NBD_BITMAP_PREFIX};
 
-		if ((offered & bit) &&
-		    (is_text(query, name) ||
-		     (listing && is_namespace_of(query, name))))
-			found |= bit;
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (is_text(query, spaces[i]))
+			return !strncmp(name.start, spaces[i],
+					strlen(spaces[i]));
+	return false;
+}
+
+static unsigned context_count(const struct nbd_export *export)
+{
+	return NBD_CONTEXT_BITMAPS + export->bitmap_count;
+}
+
+/* Queries that name nothing we know are passed over. `query` NULL: all. */
+static void match(struct nbd_context_set *found,
+		  const struct nbd_export *export,
+		  const struct nbd_string *query, bool listing)
+{
+	for (unsigned n = 0; n < context_count(export); n++) {
+		struct nbd_context_name name;
+
+		if (!nbd_export_offers(export, n))
+			continue;
+		name = nbd_export_context_name(export, n);
+		if (!query || is_context(*query, name) ||
+		    (listing && is_namespace_of(query, name)))
+			nbd_context_add(found, n);
 	}
-	return found;
 }
 
-static unsigned match_all(struct nbd_meta_query *meta, unsigned offered,
-			  bool listing)
+static void match_all(struct nbd_context_set *found,
+		      const struct nbd_export *export,
+		      struct nbd_meta_query *meta, bool listing)
 {
 	struct nbd_string query;
-	unsigned found = 0;
 
 	if (listing && !meta->query_count)
-		return offered;
+		match(found, export, NULL, listing);
 	while (nbd_next_query(meta, &query))
-		found |= match(&query, offered, listing);
-	return found;
+		match(found, export, &query, listing);
 }
 
 static int reply_context(struct nbd_connection *con, uint32_t option,
-			 unsigned bit)
+			 const struct nbd_export *export, unsigned context)
 {
-	const char *name = nbd_meta_name(bit);
-	size_t len = strlen(name);
-	uint8_t data[4 + 64];
+	struct nbd_context_name name = nbd_export_context_name(export, context);
+	size_t start_len = strlen(name.start), rest_len = strlen(name.rest);
+	uint8_t data[4 + NBD_STRING_MAX];
 	/* Listed contexts have no number yet. */
-	be32_t id = be32_make(option == NBD_OPT_SET_META_CONTEXT ? bit : 0);
+	be32_t id = be32_make(option == NBD_OPT_SET_META_CONTEXT
+				      ? nbd_context_id(context)
+				      : 0);
 
-	assert(len <= 64);
+	assert(start_len + rest_len <= NBD_STRING_MAX);
 	memcpy(data, &id, sizeof(id));
-	memcpy(data + 4, name, len);
+	memcpy(data + 4, name.start, start_len);
+	memcpy(data + 4 + start_len, name.rest, rest_len);
 	return nbd_option_reply(con, option, NBD_REP_META_CONTEXT, data,
-				(uint32_t)(4 + len));
+				(uint32_t)(4 + start_len + rest_len));
 }
 
 static int reply_contexts(struct nbd_connection *con, uint32_t option,
-			  unsigned found)
+			  const struct nbd_export *export,
+			  const struct nbd_context_set *found)
 {
-	int ret = 0;
+	unsigned n = nbd_context_next(found, 0);
 
-	for (unsigned bit = 1; bit <= found && !ret; bit <<= 1)
-		if (found & bit)
-			ret = reply_context(con, option, bit);
-	if (ret < 0)
-		return ret;
+	for (; n < NBD_CONTEXTS_MAX; n = nbd_context_next(found, n + 1)) {
+		int ret = reply_context(con, option, export, n);
+
+		if (ret < 0)
+			return ret;
+	}
 	return nbd_option_reply(con, option, NBD_REP_ACK, NULL, 0);
 }
 
 static void select_nothing(struct nbd_connection *con)
 {
 	con->meta_export = NULL;
-	con->meta = 0;
+	con->meta = (struct nbd_context_set){0};
 }
 
 int nbd_option_meta(struct nbd_connection *con, const struct nbd_option *opt)
 {
 	bool listing = opt->code == NBD_OPT_LIST_META_CONTEXT;
 	struct nbd_meta_query meta;
+	struct nbd_context_set found = {0};
 	struct nbd_export *export;
-	unsigned found;
 
 	if (!listing)
 		select_nothing(con);
@@ -105,10 +137,10 @@ int nbd_option_meta(struct nbd_connection *con, const struct nbd_option *opt)
 	if (!export)
 		return nbd_option_error(con, opt->code, NBD_REP_ERR_UNKNOWN,
 					"no such export");
-	found = match_all(&meta, nbd_export_meta(export), listing);
+	match_all(&found, export, &meta, listing);
 	if (!listing) {
 		con->meta_export = export;
 		con->meta = found;
 	}
-	return reply_contexts(con, opt->code, found);
+	return reply_contexts(con, opt->code, export, &found);
 }

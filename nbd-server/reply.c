@@ -60,9 +60,9 @@ static void add_simple(struct nbd_batch *batch, const struct nbd_request *r,
 	add_head(batch, &head, sizeof(head));
 }
 
-/* The head of a chunk with `len` bytes of payload. */
-static void add_chunk(struct nbd_batch *batch, const struct nbd_request *r,
-		      uint16_t type, bool done, uint64_t len)
+/* The head of a chunk with `len` bytes of payload; returns its own length. */
+static size_t encode_chunk(uint8_t *out, const struct nbd_request *r,
+			   uint16_t type, bool done, uint64_t len)
 {
 	struct nbd_chunk head = {
 		.magic = be32_make(NBD_CHUNK_MAGIC),
@@ -80,10 +80,20 @@ static void add_chunk(struct nbd_batch *batch, const struct nbd_request *r,
 		.len = be64_make(len),
 	};
 
-	if (batch->con->mode == NBD_EXTENDED)
-		add_head(batch, &ext, sizeof(ext));
-	else
-		add_head(batch, &head, sizeof(head));
+	if (r->con->mode == NBD_EXTENDED) {
+		memcpy(out, &ext, sizeof(ext));
+		return sizeof(ext);
+	}
+	memcpy(out, &head, sizeof(head));
+	return sizeof(head);
+}
+
+static void add_chunk(struct nbd_batch *batch, const struct nbd_request *r,
+		      uint16_t type, bool done, uint64_t len)
+{
+	uint8_t head[sizeof(struct nbd_ext_chunk)];
+
+	add_head(batch, head, encode_chunk(head, r, type, done, len));
 }
 
 static const char *text_of(uint32_t error)
@@ -190,18 +200,17 @@ static void add_read(struct nbd_batch *batch, const struct nbd_request *r)
 
 /* ---- block status ---- */
 
-/* Rewrites the extents as they are on the wire, in their own place. */
-static size_t encode_extents(struct nbd_extent *extents, unsigned count,
+/* Returns their length; `out` may be their own place, or before it. */
+static size_t encode_extents(uint8_t *out, const struct nbd_status_part *part,
 			     bool extended)
 {
-	uint8_t *out = (uint8_t *)extents;
 	size_t size = extended ? sizeof(struct nbd_extent64)
 			       : sizeof(struct nbd_extent32);
 
 	static_assert(sizeof(struct nbd_extent64) <= sizeof(struct nbd_extent),
 		      "an entry never overtakes the one that is read");
-	for (unsigned i = 0; i < count; i++) {
-		struct nbd_extent in = extents[i];
+	for (unsigned i = 0; i < part->count; i++) {
+		struct nbd_extent in = part->extents[i];
 		struct nbd_extent64 wide = {be64_make(in.len),
 					    be64_make(in.flags)};
 		struct nbd_extent32 narrow = {be32_make((uint32_t)in.len),
@@ -210,30 +219,41 @@ static size_t encode_extents(struct nbd_extent *extents, unsigned count,
 		memcpy(out + i * size,
 		       extended ? (void *)&wide : (void *)&narrow, size);
 	}
-	return count * size;
+	return part->count * size;
 }
 
-static void add_status(struct nbd_batch *batch, struct nbd_request *r)
+/* One chunk, and returns its length. */
+static size_t encode_part(uint8_t *out, const struct nbd_request *r,
+			  const struct nbd_status_part *part, bool last)
 {
-	bool extended = batch->con->mode == NBD_EXTENDED;
-	unsigned left = r->status.meta;
+	bool extended = r->con->mode == NBD_EXTENDED;
+	be32_t head[2] = {be32_make(nbd_context_id(part->context)),
+			  be32_make(part->count)};
+	size_t head_len = extended ? sizeof(head) : sizeof(head[0]);
+	uint16_t type = extended ? NBD_CHUNK_STATUS_EXT : NBD_CHUNK_STATUS;
+	size_t start = sizeof(struct nbd_chunk) + head_len, len;
 
-	for (unsigned kind = 0; kind < NBD_META_KINDS; kind++) {
-		unsigned bit = 1u << kind, count = r->status.count[kind];
-		be32_t head[2] = {be32_make(bit), be32_make(count)};
-		size_t head_len = extended ? sizeof(head) : sizeof(head[0]);
-		size_t len;
+	static_assert(sizeof(struct nbd_ext_chunk) + sizeof(head) <=
+			      NBD_HEAD_MAX,
+		      "a head never overtakes the extents behind it");
+	if (extended)
+		start = sizeof(struct nbd_ext_chunk) + head_len;
+	len = encode_extents(out + start, part, extended);
+	start = encode_chunk(out, r, type, last, head_len + len);
+	memcpy(out + start, head, head_len);
+	return start + head_len + len;
+}
 
-		if (!(left & bit))
-			continue;
-		left &= ~bit;
-		len = encode_extents(r->status.extents[kind], count, extended);
-		add_chunk(batch, r,
-			  extended ? NBD_CHUNK_STATUS_EXT : NBD_CHUNK_STATUS,
-			  !left, head_len + len);
-		add_head(batch, head, head_len);
-		add_iov(batch, r->status.extents[kind], len);
-	}
+/* All chunks one behind the other, in the place that the extents have. */
+static void add_status(struct nbd_batch *batch, const struct nbd_request *r)
+{
+	const struct nbd_status *status = &r->status;
+	size_t len = 0;
+
+	for (unsigned i = 0; i < status->count; i++)
+		len += encode_part(status->wire + len, r, status->parts + i,
+				   i + 1 == status->count);
+	add_iov(batch, status->wire, len);
 }
 
 void nbd_batch_reply(struct nbd_batch *batch, struct nbd_request *r)

@@ -66,7 +66,7 @@ static int check_command(const struct nbd_connection *con,
 		return -EINVAL;
 	if (in->type == NBD_CMD_READ && len > NBD_PAYLOAD_MAX)
 		return con->mode == NBD_SIMPLE ? -EINVAL : -EOVERFLOW;
-	if (in->type == NBD_CMD_BLOCK_STATUS && (!con->meta || !len))
+	if (in->type == NBD_CMD_BLOCK_STATUS && (!con->meta.count || !len))
 		return -EINVAL;
 	return in->type > NBD_CMD_BLOCK_STATUS ? -EINVAL : 0;
 }
@@ -76,7 +76,6 @@ static bool narrow_status(struct nbd_request *r, uint64_t *len)
 {
 	const uint8_t *at = r->base.buf;
 	uint64_t payload_len = r->in.payload_len;
-	unsigned wanted = 0;
 	be64_t raw_len;
 
 	if (payload_len < sizeof(raw_len) ||
@@ -85,26 +84,33 @@ static bool narrow_status(struct nbd_request *r, uint64_t *len)
 	memcpy(&raw_len, at, sizeof(raw_len));
 	*len = be64_get(raw_len);
 	for (uint64_t i = sizeof(raw_len); i < payload_len; i += 4) {
+		unsigned number;
 		be32_t raw;
-		uint32_t id;
 
 		memcpy(&raw, at + i, sizeof(raw));
-		id = be32_get(raw);
-		if (!is_power_of_2(id) || !(id & r->status.meta) ||
-		    (id & wanted))
+		if (!nbd_context_from_id(be32_get(raw), &number) ||
+		    !nbd_context_in(&r->con->meta, number) ||
+		    !nbd_context_add(&r->wanted, number))
 			return false;
-		wanted |= id;
 	}
-	r->status.meta = wanted;
-	return wanted != 0;
+	return r->wanted.count != 0;
+}
+
+/* All that were selected, or some of them. */
+static bool take_wanted(struct nbd_request *r, uint64_t *len)
+{
+	if (!r->in.payload_len) {
+		r->wanted = r->con->meta;
+		return true;
+	}
+	r->wanted = (struct nbd_context_set){0};
+	return narrow_status(r, len);
 }
 
 int nbd_request_check(struct nbd_request *r)
 {
 	uint64_t len = r->in.type == NBD_CMD_FLUSH ? 0 : r->in.len;
-	bool has_filter =
-		r->in.type == NBD_CMD_BLOCK_STATUS && r->in.payload_len;
-	bool good = !has_filter || narrow_status(r, &len);
+	bool good = r->in.type != NBD_CMD_BLOCK_STATUS || take_wanted(r, &len);
 
 	r->base.guest_off = r->in.offset;
 	r->base.len = len;
@@ -117,8 +123,9 @@ static int call_status(struct request *base)
 {
 	struct nbd_request *r = (struct nbd_request *)base;
 
-	return nbd_status_fill(&r->status, r->con->export->img, base->guest_off,
-			       base->len);
+	return nbd_status_fill(&r->status, r->con->export, &r->wanted,
+			       r->in.flags & NBD_CMD_FLAG_REQ_ONE,
+			       base->guest_off, base->len);
 }
 
 static void make_zero(struct nbd_request *r)
@@ -169,7 +176,6 @@ bool nbd_request_translate(struct nbd_request *r)
 	case NBD_CMD_BLOCK_STATUS:
 		r->base.op = REQUEST_CALL;
 		r->base.call = call_status;
-		r->status.one = r->in.flags & NBD_CMD_FLAG_REQ_ONE;
 		break;
 	default:
 		return false;

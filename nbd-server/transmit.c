@@ -340,7 +340,7 @@ static bool take_one(struct transmission *t)
 	r->start_ns = t->con->export->stats ? clock_now_ns() : 0;
 	r->buffer = NULL;
 	r->lent = false;
-	r->status = (struct nbd_status){.meta = t->con->meta};
+	r->status = (struct nbd_status){0};
 	if (!take_payload(t, r)) {
 		give_back(t, r);
 		t->stop = true;

@@ -39,6 +39,9 @@ void nbd_buffers_release(struct nbd_buffers *pool);
 
 /* ---- block status ---- */
 
+/* Of a reply, or of a chunk of one. */
+#define NBD_HEAD_MAX 48u
+
 struct nbd_extent {
 	uint64_t len;
 	uint32_t flags;
@@ -47,15 +50,29 @@ struct nbd_extent {
 /* More are never told at once: the client asks again from there. */
 #define NBD_EXTENTS_MAX 8192u
 
-struct nbd_status {
-	unsigned meta; /* which contexts; NBD_META_* */
-	bool one;      /* a single extent */
-	unsigned count[NBD_META_KINDS];
-	struct nbd_extent *extents[NBD_META_KINDS]; /* NBD_EXTENTS_MAX each */
+/* What one context says. */
+struct nbd_status_part {
+	unsigned context;
+	unsigned count, room;
+	bool full; /* there is more to say than it has room for */
+	struct nbd_extent *extents;
 };
 
-/* Of a range; fills the arrays. Any thread; -ENOMEM, or the image's error. */
-int nbd_status_fill(struct nbd_status *status, struct image *img,
+/* Zeroed is empty. */
+struct nbd_status {
+	unsigned count;
+	struct nbd_status_part *parts; /* in order of their contexts */
+	/* For each part NBD_HEAD_MAX bytes, and then its extents. */
+	uint8_t *wire;
+};
+
+/*
+ * Of a range, in the contexts that are wanted, of which there is one at least;
+ * `one`: a single extent each. Any thread; -ENOMEM, or the image's error, and
+ * then too it is to be released.
+ */
+int nbd_status_fill(struct nbd_status *status, const struct nbd_export *export,
+		    const struct nbd_context_set *wanted, bool one,
 		    uint64_t guest_off, uint64_t len);
 void nbd_status_release(struct nbd_status *status);
 
@@ -65,8 +82,9 @@ struct nbd_request {
 	struct request base; /* first: what the queue gives back is this */
 	struct nbd_request *next;
 	struct nbd_command_in in;
-	struct nbd_buffer *buffer; /* behind base.buf, if it is its own */
-	bool lent;		   /* base.buf is: not for us to look at */
+	struct nbd_buffer *buffer;     /* behind base.buf, if it is its own */
+	bool lent;		       /* base.buf is: not for us to look at */
+	struct nbd_context_set wanted; /* of a block status */
 	struct nbd_status status;
 	uint64_t start_ns; /* when it was taken, if that is counted */
 	const struct nbd_connection *con;
@@ -85,7 +103,6 @@ bool nbd_request_translate(struct nbd_request *r);
 /* Of one reply: a head and data for each piece of it. */
 #define NBD_REPLY_PIECES 64
 #define NBD_REPLY_IOV	 (2 * NBD_REPLY_PIECES + 4)
-#define NBD_HEAD_MAX	 48u
 /* Buffers of reads that finish on the spot; sent before it is used anew. */
 #define NBD_ARENA_BYTES (512u * 1024)
 

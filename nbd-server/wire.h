@@ -114,6 +114,8 @@ enum nbd_command {
 /* base:allocation */
 #define NBD_STATE_HOLE 1u
 #define NBD_STATE_ZERO 2u
+/* of qemu:dirty-bitmap: */
+#define NBD_STATE_DIRTY 1u
 
 /* Errors on the wire; the host's numbers never get there. */
 #define NBD_EPERM     1u
