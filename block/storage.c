@@ -466,13 +466,18 @@ int storage_resize(struct storage *s, uint64_t new_size,
 int storage_extent_at(struct storage *s, uint64_t off, uint64_t len,
 		      struct storage_extent *out)
 {
+	int ret = -EOPNOTSUPP;
+
 	assert(len > 0);
 	out->hole = true;
 	out->len = len;
 	if (!clip(s, off, &len))
 		return 0;
-	if (s->ops->extent && s->ops->extent(s, off, len, out) == 0 &&
-	    out->len > 0 && out->len <= len)
+	if (s->ops->extent)
+		ret = s->ops->extent(s, off, len, out);
+	if (ret == -ESHUTDOWN)
+		return -EIO;
+	if (!ret && out->len > 0 && out->len <= len)
 		return 0;
 	out->hole = false;
 	out->len = len;

@@ -94,7 +94,10 @@ struct storage_ops {
 	int (*sync)(struct storage *s);
 	int (*resize)(struct storage *s, uint64_t new_size,
 		      enum prealloc_mode mode, struct error *err);
-	/* The run that starts at `off`; [off, off + len) is inside. */
+	/*
+	 * The run that starts at `off`; [off, off + len) is inside. All errors
+	 * mean that it is not known, but -ESHUTDOWN: the store is gone.
+	 */
 	int (*extent)(struct storage *s, uint64_t off, uint64_t len,
 		      struct storage_extent *out);
 	/* Bytes of disk in use, or -errno. */
@@ -198,7 +201,8 @@ int storage_resize(struct storage *s, uint64_t new_size,
 
 /*
  * The like run at `off`. Never an error because of the file system: what is not
- * known to be a hole is data. `len` > 0; past the end is a hole.
+ * known to be a hole is data. -EIO: a store that is gone for good has no runs.
+ * `len` > 0; past the end is a hole.
  */
 int storage_extent_at(struct storage *s, uint64_t off, uint64_t len,
 		      struct storage_extent *out);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/notice.h"
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "cli/json.h"
@@ -114,6 +115,11 @@ static int finish_output(int status)
 	return status;
 }
 
+static void tell(const char *text)
+{
+	message_error("%s", text);
+}
+
 int main(int argc, char **argv)
 {
 	static struct guard guard;
@@ -124,6 +130,7 @@ int main(int argc, char **argv)
 	/* A write over a limit of file sizes is to fail, not to kill. */
 	signal(SIGXFSZ, SIG_IGN);
 	json_init();
+	notice_set(tell);
 	trust_init(&ctx.trust);
 	if (!strcmp(program_invocation_short_name, "qemu-io")) {
 		argv[0] = io_name;

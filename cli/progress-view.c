@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "block/clock.h"
+#include "block/interrupt.h"
 #include "cli/message.h"
 
 #define WAKE_SIGNAL	  SIGRTMIN
 #define TICK_NS		  (100 * 1000 * 1000)
 #define BAR_AFTER_SECONDS 1.0
 #define BAR_WIDTH	  30
+#define PATIENCE_NS	  1000000000u
 
 static double elapsed_seconds(const struct progress_view *view)
 {
@@ -144,9 +146,17 @@ static void handle_stop(struct progress_view *view)
 	sigset_t fatal;
 
 	atomic_store(&view->progress.cancelled, true);
+	view->cancel_ns = clock_now_ns();
 	sigemptyset(&fatal);
 	add_stop_signals(&fatal);
 	pthread_sigmask(SIG_UNBLOCK, &fatal, NULL);
+}
+
+/* A server may answer once more, so that the job can end in order. */
+static void hurry(const struct progress_view *view)
+{
+	if (view->cancel_ns && clock_now_ns() - view->cancel_ns > PATIENCE_NS)
+		interrupt_all();
 }
 
 static void signals_of_view(sigset_t *set)
@@ -173,6 +183,7 @@ static void *view_main(void *opaque)
 			handle_stop(view);
 		else if (sig < 0)
 			show_tick(view);
+		hurry(view);
 	}
 	return NULL;
 }

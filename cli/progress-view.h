@@ -13,7 +13,8 @@
  *	SIGUSR1          one line with the percentage on stderr, any time
  *
  * While a view is active SIGINT, SIGTERM and SIGHUP cancel the job cleanly; the
- * second one ends the program at once. Those that were ignored stay so.
+ * second one ends the program at once. Those that were ignored stay so. A job
+ * that still waits for a server a second later does so no longer.
  */
 #ifndef PLATTER_CLI_PROGRESS_VIEW_H
 #define PLATTER_CLI_PROGRESS_VIEW_H
@@ -36,7 +37,7 @@ struct progress_view {
 	bool bar_drawn;
 	double step;	   /* least distance of two -p lines, in percent */
 	double last_shown; /* percent */
-	uint64_t start_ns;
+	uint64_t start_ns, cancel_ns;
 	pthread_t thread;
 	bool running;
 	_Atomic bool stopping;

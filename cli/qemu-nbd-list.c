@@ -6,12 +6,14 @@
 #include "cli/qemu-nbd-list.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/clock.h"
 #include "block/error.h"
 #include "block/quote.h"
 #include "block/storage/nbd-library.h"
@@ -21,6 +23,9 @@
 
 /* A server that names more than this means harm. */
 #define ITEMS_MAX 65536u
+/* The time that it has, and more for each export that it has told of. */
+#define LIST_MS	  10000
+#define EXPORT_MS 1000
 
 struct item {
 	char *name, *description;
@@ -36,6 +41,9 @@ struct lister {
 	const struct nbd_library *lib;
 	struct nbd_handle *handle;
 	struct item_list exports;
+	int64_t end_ms;
+	bool timed_out;
+	int answer; /* errno of the last option's, or 0 */
 };
 
 /* ---- lists ---- */
@@ -76,6 +84,59 @@ static void release(struct item_list *list)
 		free(list->items[i].description);
 	}
 	free(list->items);
+}
+
+/* ---- waiting ---- */
+
+/* One step of what is under way. False: it has failed, or the time is up. */
+static bool step(struct lister *at)
+{
+	const struct nbd_library *lib = at->lib;
+	unsigned direction = lib->aio_get_direction(at->handle);
+	bool reads = direction & LIBNBD_AIO_DIRECTION_READ;
+	bool writes = direction & LIBNBD_AIO_DIRECTION_WRITE;
+	int64_t left = at->end_ms - clock_now_ms();
+	struct pollfd pollfd = {
+		.fd = lib->aio_get_fd(at->handle),
+		.events =
+			(short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)),
+	};
+
+	at->timed_out = left <= 0;
+	if (at->timed_out || pollfd.fd < 0 || poll(&pollfd, 1, (int)left) < 0)
+		return false;
+	if (!pollfd.revents)
+		return true;
+	if (reads && pollfd.revents & ~POLLOUT)
+		return lib->aio_notify_read(at->handle) == 0;
+	return lib->aio_notify_write(at->handle) == 0;
+}
+
+/* Until the server has said all of it; the functions that wait do so for ever.
+ */
+static bool settle(struct lister *at, int started)
+{
+	if (started < 0)
+		return false;
+	/* Ready is one that knows no options, as libnbd will say then. */
+	while (at->lib->aio_is_negotiating(at->handle) != 1 &&
+	       at->lib->aio_is_ready(at->handle) != 1)
+		if (!step(at))
+			return false;
+	return true;
+}
+
+static int note_answer(void *opaque, int *error)
+{
+	*(int *)opaque = *error;
+	return 1;
+}
+
+static nbd_completion_callback answer(struct lister *at)
+{
+	at->answer = EIO;
+	return (nbd_completion_callback){.callback = note_answer,
+					 .user_data = &at->answer};
 }
 
 /* ---- printing ---- */
@@ -136,7 +197,7 @@ static void print_block_sizes(const struct lister *at)
 	}
 }
 
-static void print_contexts(const struct lister *at)
+static void print_contexts(struct lister *at)
 {
 	struct item_list contexts = {0};
 	nbd_context_callback add = {.callback = add_context,
@@ -144,7 +205,9 @@ static void print_contexts(const struct lister *at)
 	struct quoted_name text;
 
 	/* A server without structured replies has none; it is no error. */
-	if (at->lib->opt_list_meta_context(at->handle, add) > 0) {
+	if (settle(at, at->lib->aio_opt_list_meta_context(at->handle, add,
+							  answer(at))) &&
+	    !at->answer && contexts.count) {
 		printf("  available meta contexts: %zu\n", contexts.count);
 		for (size_t i = 0; i < contexts.count; i++)
 			printf("   %s\n",
@@ -153,7 +216,7 @@ static void print_contexts(const struct lister *at)
 	release(&contexts);
 }
 
-static void print_export(const struct lister *at, const struct item *export)
+static void print_export(struct lister *at, const struct item *export)
 {
 	struct quoted_name text;
 
@@ -162,7 +225,8 @@ static void print_export(const struct lister *at, const struct item *export)
 		printf("  description: %s\n",
 		       quote_name(&text, export->description));
 	if (at->lib->set_export_name(at->handle, export->name) ||
-	    at->lib->opt_info(at->handle))
+	    !settle(at, at->lib->aio_opt_info(at->handle, answer(at))) ||
+	    at->answer)
 		return;
 	printf("  size:  %lld\n", (long long)at->lib->get_size(at->handle));
 	print_flags(at);
@@ -178,6 +242,8 @@ static bool say_why(const struct lister *at, const char *what)
 	const char *reason = at->lib->get_error();
 	struct quoted_name text;
 
+	if (at->timed_out)
+		code = ETIMEDOUT;
 	if (code > 0)
 		reason = strerror(code);
 	message_error("%s: %s", what,
@@ -185,7 +251,7 @@ static bool say_why(const struct lister *at, const char *what)
 	return false;
 }
 
-static bool connect_to(const struct lister *at, const char *unix_path,
+static bool connect_to(struct lister *at, const char *unix_path,
 		       const char *address, const char *port)
 {
 	char *what;
@@ -199,9 +265,11 @@ static bool connect_to(const struct lister *at, const char *unix_path,
 	}
 	good = at->lib->set_opt_mode(at->handle, true) == 0;
 	if (good && unix_path)
-		good = at->lib->connect_unix(at->handle, unix_path) == 0;
+		good = settle(at,
+			      at->lib->aio_connect_unix(at->handle, unix_path));
 	else if (good)
-		good = at->lib->connect_tcp(at->handle, address, port) == 0;
+		good = settle(at, at->lib->aio_connect_tcp(at->handle, address,
+							   port));
 	if (!good)
 		say_why(at, what);
 	free(what);
@@ -213,19 +281,25 @@ static bool print_all(struct lister *at)
 	nbd_list_callback add = {.callback = add_export,
 				 .user_data = &at->exports};
 
-	if (at->lib->opt_list(at->handle, add) < 0)
+	if (!settle(at, at->lib->aio_opt_list(at->handle, add, answer(at))) ||
+	    at->answer)
 		return say_why(at, "Failed to list the exports");
 	printf("exports available: %zu\n", at->exports.count);
-	for (size_t i = 0; i < at->exports.count; i++)
+	for (size_t i = 0; i < at->exports.count; i++) {
 		print_export(at, &at->exports.items[i]);
-	at->lib->opt_abort(at->handle);
+		if (at->timed_out)
+			return say_why(at, "Failed to list the exports");
+		at->end_ms += EXPORT_MS;
+	}
+	at->lib->aio_opt_abort(at->handle);
 	return true;
 }
 
 int qemu_nbd_list(const char *unix_path, const char *address, const char *port)
 {
 	struct error err = {0};
-	struct lister at = {.lib = nbd_library_get(&err)};
+	struct lister at = {.lib = nbd_library_get(&err),
+			    .end_ms = clock_now_ms() + LIST_MS};
 	bool good;
 
 	if (!at.lib) {

@@ -151,6 +151,21 @@ static int check_tls(const struct nbd_address *address, struct error *err)
 			 "is asked for: that takes nbds:// or nbds+unix://");
 }
 
+bool nbd_address_seconds(const char *text, size_t len, unsigned *out)
+{
+	unsigned value = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		value = value * 10 + (unsigned)(text[i] - '0');
+		if (value > NBD_TIMEOUT_SECONDS_MAX)
+			return false;
+	}
+	*out = value;
+	return len > 0;
+}
+
 int nbd_address_finish(struct nbd_address *address, struct error *err)
 {
 	int ret = check_server(address, err);
@@ -159,6 +174,8 @@ int nbd_address_finish(struct nbd_address *address, struct error *err)
 		ret = check_tls(address, err);
 	if (ret)
 		return ret;
+	if (!address->timeout_seconds)
+		address->timeout_seconds = NBD_TIMEOUT_SECONDS;
 	if (!address->export_name)
 		address->export_name = strdup("");
 	if (address->export_name && strlen(address->export_name) > NBD_NAME_MAX)
@@ -204,6 +221,42 @@ static int take_bool(struct options *opts, const char *name, bool *out,
 				 text);
 	options_remove(opts, name);
 	return 0;
+}
+
+static int take_seconds(struct options *opts, const char *name, unsigned min,
+			unsigned *out, struct error *err)
+{
+	const char *text = options_get(opts, name);
+
+	if (!text)
+		return 0;
+	if (!nbd_address_seconds(text, strlen(text), out) || *out < min)
+		return error_set(err, EINVAL,
+				 "Parameter '%s' expects a number of seconds "
+				 "from %u to %u",
+				 name, min, NBD_TIMEOUT_SECONDS_MAX);
+	options_remove(opts, name);
+	return 0;
+}
+
+/* QEMU's words. What it calls reconnecting would send writes again. */
+static int take_times(struct nbd_address *out, struct options *opts,
+		      struct error *err)
+{
+	unsigned reconnect = 0;
+	int ret = take_seconds(opts, "timeout", 1, &out->timeout_seconds, err);
+
+	if (!ret)
+		ret = take_seconds(opts, "open-timeout", 0,
+				   &out->open_timeout_seconds, err);
+	if (!ret)
+		ret = take_seconds(opts, "reconnect-delay", 0, &reconnect, err);
+	if (!ret && reconnect)
+		return error_set(err, ENOTSUP,
+				 "Only 'reconnect-delay=0' is supported: a "
+				 "connection that breaks is not made again, as "
+				 "nobody knows which writes were kept");
+	return ret;
 }
 
 static int check_type(const char *type, const struct nbd_address *address,
@@ -254,7 +307,7 @@ static int take_all(struct nbd_address *out, struct options *opts,
 	if (!ret)
 		ret = take_bool(opts, "tls-verify-peer", &verify, err);
 	out->tls_trust_any = !verify;
-	return ret;
+	return ret ? ret : take_times(out, opts, err);
 }
 
 int nbd_address_take(struct nbd_address *out, struct options *opts,
@@ -288,6 +341,8 @@ static bool copy_text(char **out, const char *from)
 int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from)
 {
 	*out = (struct nbd_address){
+		.timeout_seconds = from->timeout_seconds,
+		.open_timeout_seconds = from->open_timeout_seconds,
 		.tls = from->tls,
 		.tls_trust_any = from->tls_trust_any,
 	};

@@ -10,6 +10,9 @@
  *	server.type=unix,server.path=PATH,export=EXPORT
  *	server.type=inet,server.host=HOST,server.port=PORT,export=EXPORT
  *
+ * In the query of a URI, or as options of the same names, may stand timeout=
+ *and open-timeout=, in seconds.
+ *
  * TLS takes more from the query of a URI, or from options of the same names:
  * tls-certificates=DIR, tls-psk-file=FILE, tls-username, tls-verify-peer.
  */
@@ -17,6 +20,7 @@
 #define PLATTER_BLOCK_STORAGE_NBD_ADDRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct error;
 struct options;
@@ -24,11 +28,23 @@ struct options;
 /* Longest name that the protocol allows. */
 #define NBD_NAME_MAX 4096
 
+#define NBD_TIMEOUT_SECONDS 60
+#define NBD_TIMEOUT_SECONDS_MAX                      \
+	86400 /* a name in an image has no more, too \
+	       */
+
 struct nbd_address {
 	char *name;   /* as a URI, in one spelling; of the address alone */
 	char *socket; /* of a Unix socket, or NULL and */
 	char *host, *port;
 	char *export_name; /* "" is the default export */
+	/* How long a server may be silent that has requests to answer. */
+	unsigned timeout_seconds;
+	/*
+	 * For all that connecting takes, tried again where nobody listens; 0,
+	 * once, with a time of its own for the handshake.
+	 */
+	unsigned open_timeout_seconds;
 	bool tls;
 	bool tls_trust_any; /* the peer's certificate is not verified */
 	char *tls_certificates, *tls_psk_file, *tls_username; /* or NULL */
@@ -49,6 +65,9 @@ int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from);
 
 /* Zeroed is fine. */
 void nbd_address_release(struct nbd_address *address);
+
+/* For its parts: a decimal number up to the largest; false: it is none. */
+bool nbd_address_seconds(const char *text, size_t len, unsigned *out);
 
 /* For those who make one: checks it and gives it its name. */
 int nbd_address_finish(struct nbd_address *address, struct error *err);

@@ -28,10 +28,12 @@ static int command_done(void *opaque, int *error)
 {
 	struct nbd_call *call = opaque;
 
-	assert(call->pending > 0);
+	assert(call->pending > 0 && call->conn->waiting[call->command] > 0);
 	call->pending--;
+	call->conn->waiting[call->command]--;
+	nbd_silence_over(call->conn);
 	if (*error && !call->ret)
-		call->ret = *error == ENOTCONN ? -EIO : -*error;
+		call->ret = *error == ENOTCONN ? call->conn->lost_ret : -*error;
 	if (call->asleep)
 		pthread_cond_signal(&call->woken);
 	return 1; /* libnbd forgets the command */
@@ -83,6 +85,7 @@ static void notify(struct nbd_connection *conn, short revents)
 	unsigned wanted = conn->lib->aio_get_direction(conn->handle);
 	short broken = revents & (POLLERR | POLLHUP | POLLNVAL);
 
+	nbd_silence_count(conn, revents);
 	if ((revents & POLLIN || broken) && wanted & LIBNBD_AIO_DIRECTION_READ)
 		conn->lib->aio_notify_read(conn->handle);
 	else if ((revents & POLLOUT || broken) &&
@@ -98,18 +101,23 @@ static void pump_locked(struct nbd_connection *conn)
 		{.fd = conn->lib->aio_get_fd(conn->handle)},
 		{.fd = conn->wake_fd, .events = POLLIN},
 	};
-	int ready;
+	int ready, left_ms;
 
 	assert(!conn->polling);
 	if (fds[0].fd < 0) {
 		conn->broken = true;
 		return;
 	}
+	left_ms = nbd_silence_left_ms(conn);
+	if (left_ms < 0) {
+		nbd_silence_give_up(conn);
+		return;
+	}
 	conn->polling = true;
 	conn->polled_for = conn->lib->aio_get_direction(conn->handle);
 	fds[0].events = poll_events(conn->polled_for);
 	pthread_mutex_unlock(&conn->mutex);
-	ready = poll(fds, 2, -1);
+	ready = poll(fds, 2, left_ms);
 	if (ready > 0 && fds[1].revents)
 		drain_wake(conn);
 	pthread_mutex_lock(&conn->mutex);
@@ -172,7 +180,7 @@ static void wait_locked(struct nbd_call *call, unsigned pending_max)
 	/* libnbd has answered all commands when it gave the connection up. */
 	assert(call->pending == 0);
 	if (!call->ret)
-		call->ret = -EIO;
+		call->ret = conn->lost_ret;
 }
 
 void nbd_call_begin(struct nbd_call *call, struct nbd_connection *conn)
@@ -197,17 +205,32 @@ int nbd_call_end(struct nbd_call *call)
 
 /* ---- commands ---- */
 
-/* Before a command: counted first, as its answer may come while it is sent. */
-static bool prepare(struct nbd_call *call)
+static bool is_idle(const struct nbd_connection *conn)
 {
+	for (int i = 0; i < NBD_COMMANDS; i++)
+		if (conn->waiting[i])
+			return false;
+	return true;
+}
+
+/* Before a command: counted first, as its answer may come while it is sent. */
+static bool prepare(struct nbd_call *call, enum nbd_command command)
+{
+	struct nbd_connection *conn = call->conn;
+
+	assert(!call->pending || call->command == command);
 	wait_locked(call, CALL_PENDING_MAX - 1);
 	if (call->ret)
 		return false;
-	if (call->conn->broken) {
-		call->ret = -EIO;
+	if (conn->broken) {
+		call->ret = conn->lost_ret;
 		return false;
 	}
+	if (is_idle(conn))
+		nbd_silence_over(conn);
+	call->command = command;
 	call->pending++;
+	conn->waiting[command]++;
 	return true;
 }
 
@@ -219,11 +242,14 @@ static bool sent(struct nbd_call *call, int64_t cookie)
 	check_alive(conn);
 	if (cookie < 0) {
 		int code = conn->lib->get_errno();
-
 		/* If sending broke the connection it has an answer as well. */
-		call->pending = conn->broken ? 0 : call->pending - 1;
+		unsigned left = conn->broken ? call->pending : 1;
+
+		call->pending -= left;
+		conn->waiting[call->command] -= left;
 		if (!call->ret)
-			call->ret = conn->broken || !code ? -EIO : -code;
+			call->ret =
+				conn->broken || !code ? conn->lost_ret : -code;
 	}
 	wake_poller_locked(conn);
 	return call->ret == 0;
@@ -245,7 +271,7 @@ bool nbd_call_read(struct nbd_call *call, void *buf, size_t len, uint64_t off)
 		.user_data = call,
 	};
 
-	if (!prepare(call))
+	if (!prepare(call, NBD_READ))
 		return false;
 	call->missing += len;
 	return sent(call,
@@ -258,7 +284,7 @@ bool nbd_call_write(struct nbd_call *call, const void *buf, size_t len,
 {
 	const struct nbd_connection *conn = call->conn;
 
-	return prepare(call) &&
+	return prepare(call, NBD_WRITE) &&
 	       sent(call, conn->lib->aio_pwrite(conn->handle, buf, len, off,
 						when_done(call), 0));
 }
@@ -268,7 +294,7 @@ bool nbd_call_zero(struct nbd_call *call, uint64_t len, uint64_t off,
 {
 	const struct nbd_connection *conn = call->conn;
 
-	return prepare(call) &&
+	return prepare(call, NBD_ZERO) &&
 	       sent(call, conn->lib->aio_zero(conn->handle, len, off,
 					      when_done(call), flags));
 }
@@ -277,7 +303,7 @@ bool nbd_call_trim(struct nbd_call *call, uint64_t len, uint64_t off)
 {
 	const struct nbd_connection *conn = call->conn;
 
-	return prepare(call) &&
+	return prepare(call, NBD_TRIM) &&
 	       sent(call, conn->lib->aio_trim(conn->handle, len, off,
 					      when_done(call), 0));
 }
@@ -286,7 +312,7 @@ bool nbd_call_flush(struct nbd_call *call)
 {
 	const struct nbd_connection *conn = call->conn;
 
-	return prepare(call) &&
+	return prepare(call, NBD_FLUSH) &&
 	       sent(call,
 		    conn->lib->aio_flush(conn->handle, when_done(call), 0));
 }
@@ -296,17 +322,20 @@ bool nbd_call_status(struct nbd_call *call, uint64_t len, uint64_t off,
 {
 	const struct nbd_connection *conn = call->conn;
 
-	return prepare(call) && sent(call, conn->lib->aio_block_status(
-						   conn->handle, len, off,
-						   extent, when_done(call), 0));
+	return prepare(call, NBD_STATUS) &&
+	       sent(call,
+		    conn->lib->aio_block_status(conn->handle, len, off, extent,
+						when_done(call), 0));
 }
 
-bool nbd_connection_is_broken(struct nbd_connection *conn)
+bool nbd_connection_is_broken(struct nbd_connection *conn,
+			      enum nbd_command *silent)
 {
 	bool broken;
 
 	pthread_mutex_lock(&conn->mutex);
 	broken = conn->broken;
+	*silent = conn->timed_out_on;
 	pthread_mutex_unlock(&conn->mutex);
 	return broken;
 }

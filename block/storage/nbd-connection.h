@@ -9,7 +9,9 @@
  * leaves that to the next. So there is no thread of our own, and one request
  * alone costs no switch between threads.
  *
- * A connection that breaks fails all calls, for ever.
+ * A connection that breaks fails all calls, for ever. So does one on which
+ * commands wait and nothing moves for too long, or too little to be called
+ * moving: a server that is silent is a broken one.
  */
 #ifndef PLATTER_BLOCK_STORAGE_NBD_CONNECTION_H
 #define PLATTER_BLOCK_STORAGE_NBD_CONNECTION_H
@@ -20,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "block/interrupt.h"
 #include "block/storage/nbd-library.h"
 
 struct error;
@@ -34,23 +37,43 @@ struct nbd_facts {
 	bool can_multi_conn, has_extents;
 };
 
+enum nbd_command {
+	NBD_READ,
+	NBD_WRITE,
+	NBD_ZERO,
+	NBD_TRIM,
+	NBD_FLUSH,
+	NBD_STATUS,
+	NBD_COMMANDS
+};
+
 struct nbd_connection {
 	const struct nbd_library *lib;
 	struct nbd_handle *handle;
 	_Atomic unsigned load; /* calls that are under way; a hint */
 	int wake_fd;
+	int timeout_ms;		    /* of silence while commands wait */
+	struct interrupt interrupt; /* which sets the next one */
+	atomic_bool interrupted;
 
 	pthread_mutex_t mutex; /* holds all below; a leaf */
 	bool polling;	       /* a thread waits for the socket, unlocked, */
 	unsigned polled_for;   /* for these LIBNBD_AIO_DIRECTION_* */
 	struct nbd_call *sleepers;
 	bool broken;
+	int lost_ret; /* of the commands that a broken one leaves */
+	/* Since when nothing has moved, and what came since, not all counted */
+	int64_t still_ms;
+	uint64_t still_bytes;
+	unsigned waiting[NBD_COMMANDS]; /* commands without an answer */
+	enum nbd_command timed_out_on;
 };
 
 /* One storage request; on the stack of the thread that makes it. */
 struct nbd_call {
 	struct nbd_connection *conn;
-	unsigned pending; /* commands without an answer */
+	unsigned pending;	  /* commands without an answer */
+	enum nbd_command command; /* all of them are of this kind */
 	uint64_t missing; /* bytes that were asked for and did not come */
 	int ret;	  /* the first error */
 	pthread_cond_t woken;
@@ -58,7 +81,10 @@ struct nbd_call {
 	struct nbd_call *next; /* while it sleeps */
 };
 
-/* `timeout_ms` is for all of the handshake. */
+/*
+ * `timeout_ms` is for all of the handshake; -ETIMEDOUT: it was not enough. That
+ * of the requests is the address's.
+ */
 int nbd_connection_open(struct nbd_connection **out,
 			const struct nbd_address *address, int timeout_ms,
 			struct nbd_facts *facts, struct error *err);
@@ -69,6 +95,20 @@ int nbd_connection_error(const struct nbd_connection *conn, const char *what,
 int nbd_tls_set_up(struct nbd_connection *conn,
 		   const struct nbd_address *address, struct error *err);
 void nbd_connection_close(struct nbd_connection *conn);
+/* nbd-silence.c: of commands, for users. */
+const char *nbd_command_text(enum nbd_command command);
+
+/*
+ * nbd-silence.c, for those that wait, with the connection locked. How long
+ * poll() may wait; -1: it is time to give the connection up.
+ */
+int nbd_silence_left_ms(struct nbd_connection *conn);
+/* It has moved: a command is done, or the first one is sent. */
+void nbd_silence_over(struct nbd_connection *conn);
+/* Before the bytes behind `revents` are taken: they may be few. */
+void nbd_silence_count(struct nbd_connection *conn, short revents);
+/* All of its commands are answered with an error. */
+void nbd_silence_give_up(struct nbd_connection *conn);
 
 /* Between these two the connection is locked, and nothing else may block. */
 void nbd_call_begin(struct nbd_call *call, struct nbd_connection *conn);
@@ -92,7 +132,11 @@ bool nbd_call_flush(struct nbd_call *call);
 bool nbd_call_status(struct nbd_call *call, uint64_t len, uint64_t off,
 		     nbd_extent_callback extent);
 
-/* Has it broken? Any thread. */
-bool nbd_connection_is_broken(struct nbd_connection *conn);
+/*
+ * Has it broken, and is it because of a command that had no answer in time,
+ * which `*silent` then is (else NBD_COMMANDS)? Any thread.
+ */
+bool nbd_connection_is_broken(struct nbd_connection *conn,
+			      enum nbd_command *silent);
 
 #endif

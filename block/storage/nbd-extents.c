@@ -174,5 +174,5 @@ int nbd_store_extent(struct storage *s, uint64_t off, uint64_t len,
 	pthread_mutex_lock(&nbd->runs_mutex);
 	ret = extent_locked(nbd, off, len, out);
 	pthread_mutex_unlock(&nbd->runs_mutex);
-	return ret;
+	return ret && atomic_load(&nbd->broken) ? -ESHUTDOWN : ret;
 }

@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -57,20 +59,51 @@ static bool step(const struct nbd_connection *conn, int64_t left_ms)
 	const struct nbd_library *lib = conn->lib;
 	struct nbd_handle *h = conn->handle;
 	unsigned direction = lib->aio_get_direction(h);
-	struct pollfd pollfd = {
-		.fd = lib->aio_get_fd(h),
-		.events = direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0,
+	struct pollfd fds[2] = {
+		{.fd = lib->aio_get_fd(h),
+		 .events =
+			 direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0},
+		{.fd = conn->wake_fd, .events = POLLIN},
 	};
 
 	if (direction & LIBNBD_AIO_DIRECTION_READ)
-		pollfd.events |= POLLIN;
-	if (pollfd.fd < 0 || left_ms <= 0 || poll(&pollfd, 1, (int)left_ms) < 0)
+		fds[0].events |= POLLIN;
+	if (fds[0].fd < 0 || left_ms <= 0 ||
+	    (poll(fds, 2, (int)left_ms) < 0 && errno != EINTR) ||
+	    atomic_load(&conn->interrupted))
 		return false;
-	if (!pollfd.revents)
+	if (!fds[0].revents)
 		return true;
-	if (direction & LIBNBD_AIO_DIRECTION_READ && pollfd.revents & ~POLLOUT)
+	if (direction & LIBNBD_AIO_DIRECTION_READ && fds[0].revents & ~POLLOUT)
 		return lib->aio_notify_read(h) == 0;
 	return lib->aio_notify_write(h) == 0;
+}
+
+/* What libnbd waits for, out of the name of its state: no API tells it. */
+static int no_answer(const struct nbd_connection *conn, int timeout_ms,
+		     struct error *err)
+{
+	static const char option[] = "NEWSTYLE.OPT_";
+	const char *state = conn->lib->connection_state(conn->handle);
+	const char *what = "the end of the handshake";
+	int len = 0;
+
+	if (!state)
+		state = "";
+	if (!strncmp(state, "CONNECT", strlen("CONNECT"))) {
+		what = "the connection";
+	} else if (!strncmp(state, "MAGIC", strlen("MAGIC"))) {
+		what = "its greeting";
+	} else if (!strncmp(state, option, strlen(option))) {
+		what = "its answer to the option ";
+		state += strlen(option);
+		len = (int)strcspn(state, ".:");
+	}
+	return error_set(err, ETIMEDOUT,
+			 "The NBD server did not answer within %d.%d seconds: "
+			 "%s%.*s is missing",
+			 timeout_ms / 1000, timeout_ms % 1000 / 100, what, len,
+			 state);
 }
 
 static int shake_hands(struct nbd_connection *conn,
@@ -90,11 +123,12 @@ static int shake_hands(struct nbd_connection *conn,
 
 		if (step(conn, left))
 			continue;
+		if (atomic_load(&conn->interrupted))
+			return error_set(err, ECANCELED,
+					 "Connecting to the NBD server was "
+					 "interrupted");
 		if (left <= 0)
-			return error_set(err, ETIMEDOUT,
-					 "The NBD server did not answer within "
-					 "%d seconds",
-					 timeout_ms / 1000);
+			return no_answer(conn, timeout_ms, err);
 		return nbd_connection_error(conn, what, err);
 	}
 	return 0;
@@ -180,12 +214,29 @@ static int read_facts(const struct nbd_connection *conn,
 
 /* ---- all of it ---- */
 
-static int set_up(struct nbd_connection *conn, struct error *err)
+static void stop_waiting(struct interrupt *interrupt)
 {
+	struct nbd_connection *conn =
+		(struct nbd_connection *)((char *)interrupt -
+					  offsetof(struct nbd_connection,
+						   interrupt));
+
+	atomic_store(&conn->interrupted, true);
+	eventfd_write(conn->wake_fd, 1);
+}
+
+static int set_up(struct nbd_connection *conn,
+		  const struct nbd_address *address, struct error *err)
+{
+	conn->timeout_ms = (int)address->timeout_seconds * 1000;
+	conn->lost_ret = -EIO;
+	conn->timed_out_on = NBD_COMMANDS;
 	pthread_mutex_init(&conn->mutex, NULL);
 	conn->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (conn->wake_fd < 0)
 		return error_set_errno(err, errno, "connecting");
+	conn->interrupt.raise = stop_waiting;
+	interrupt_join(&conn->interrupt);
 	conn->handle = conn->lib->create();
 	return conn->handle ? 0 : nbd_connection_error(conn, "libnbd", err);
 }
@@ -204,7 +255,7 @@ int nbd_connection_open(struct nbd_connection **out,
 	if (!conn)
 		return error_set_errno(err, ENOMEM, "connecting");
 	conn->lib = lib;
-	ret = set_up(conn, err);
+	ret = set_up(conn, address, err);
 	if (!ret)
 		ret = shake_hands(conn, address, timeout_ms, err);
 	if (!ret)
@@ -228,8 +279,10 @@ void nbd_connection_close(struct nbd_connection *conn)
 		conn->lib->aio_disconnect(conn->handle, 0);
 	if (conn->handle)
 		conn->lib->close(conn->handle);
-	if (conn->wake_fd >= 0)
+	if (conn->wake_fd >= 0) {
+		interrupt_leave(&conn->interrupt);
 		close(conn->wake_fd);
+	}
 	pthread_mutex_destroy(&conn->mutex);
 	free(conn);
 }

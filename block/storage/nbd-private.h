@@ -12,6 +12,10 @@
 
 /* Of the time of a handshake; a server that is slower is taken for dead. */
 #define NBD_HANDSHAKE_MS 30000
+/* Of those that come later: there are others, which can do without. */
+#define NBD_MORE_MS 5000
+/* Between two attempts, with open-timeout. */
+#define NBD_AGAIN_MS 200
 
 struct nbd_runs; /* nbd-extents.c */
 

@@ -207,6 +207,18 @@ static int set_verify(struct nbd_address *out, struct span value,
 			 (int)value.len, value.at);
 }
 
+static int set_seconds(struct span key, struct span value, unsigned min,
+		       unsigned *out, struct error *err)
+{
+	if (nbd_address_seconds(value.at, value.len, out) && *out >= min)
+		return 0;
+	return error_set(err, EINVAL,
+			 "%.*s has to be a number of seconds from %u to %u, "
+			 "not '%.*s'",
+			 (int)key.len, key.at, min, NBD_TIMEOUT_SECONDS_MAX,
+			 (int)value.len, value.at);
+}
+
 static int set_query(struct nbd_address *out, const struct scheme *scheme,
 		     struct span key, struct span value, struct error *err)
 {
@@ -220,6 +232,11 @@ static int set_query(struct nbd_address *out, const struct scheme *scheme,
 		return decode(&out->tls_username, value, err);
 	if (span_is(key, "tls-verify-peer"))
 		return set_verify(out, value, err);
+	if (span_is(key, "timeout"))
+		return set_seconds(key, value, 1, &out->timeout_seconds, err);
+	if (span_is(key, "open-timeout"))
+		return set_seconds(key, value, 0, &out->open_timeout_seconds,
+				   err);
 	return error_set(err, EINVAL,
 			 "The query '%.*s' is not known in a URI that begins "
 			 "with '%s:'",

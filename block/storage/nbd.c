@@ -5,9 +5,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "block/bytes.h"
+#include "block/clock.h"
 #include "block/error.h"
+#include "block/notice.h"
+#include "block/quote.h"
 #include "block/storage/file.h"
 #include "block/storage/nbd-private.h"
 
@@ -58,7 +62,7 @@ static struct nbd_connection *grow(struct nbd *nbd)
 		return NULL;
 	count = atomic_load(&nbd->count);
 	if (count < nbd->count_max) {
-		if (nbd_connection_open(&conn, &nbd->address, NBD_HANDSHAKE_MS,
+		if (nbd_connection_open(&conn, &nbd->address, NBD_MORE_MS,
 					&facts, NULL) < 0) {
 			conn = NULL;
 		} else if (!same_facts(&facts, &nbd->facts)) {
@@ -100,14 +104,29 @@ int nbd_begin(struct nbd *nbd, struct nbd_call *call)
 	return 0;
 }
 
+/* Once, however many threads see it. */
+static void note_end(struct nbd *nbd, enum nbd_command silent)
+{
+	struct quoted_name quoted;
+
+	if (atomic_exchange(&nbd->broken, true) || silent == NBD_COMMANDS)
+		return;
+	notice("The NBD server of '%s' was silent for %u seconds and is given "
+	       "up; %s has no answer",
+	       quote_name(&quoted, nbd->base.name),
+	       nbd->connections[0]->timeout_ms / 1000u,
+	       nbd_command_text(silent));
+}
+
 int nbd_end(struct nbd *nbd, struct nbd_call *call)
 {
 	struct nbd_connection *conn = call->conn;
+	enum nbd_command silent;
 	int ret = nbd_call_end(call);
 
 	atomic_fetch_sub(&conn->load, 1);
-	if (ret && nbd_connection_is_broken(conn))
-		atomic_store(&nbd->broken, true);
+	if (ret && nbd_connection_is_broken(conn, &silent))
+		note_end(nbd, silent);
 	return ret;
 }
 
@@ -193,6 +212,39 @@ static int publish_facts(struct nbd *nbd, unsigned flags, struct error *err)
 	return 0;
 }
 
+static bool nobody_listens(int ret)
+{
+	return ret == -ECONNREFUSED || ret == -ENOENT || ret == -ECONNRESET ||
+	       ret == -EHOSTUNREACH || ret == -ENETUNREACH;
+}
+
+static int connect_first(struct nbd *nbd, struct error *err)
+{
+	const struct nbd_address *address = &nbd->address;
+	static const struct timespec pause = {.tv_nsec = NBD_AGAIN_MS * 1000 *
+							 1000};
+	bool again = address->open_timeout_seconds > 0;
+	int timeout_ms = again ? (int)address->open_timeout_seconds * 1000
+			       : NBD_HANDSHAKE_MS;
+	int64_t end = clock_now_ms() + timeout_ms;
+	int ret;
+
+	for (;;) {
+		struct error why = {0};
+
+		ret = nbd_connection_open(&nbd->connections[0], address,
+					  timeout_ms, &nbd->facts, &why);
+		timeout_ms = (int)(end - clock_now_ms()) - NBD_AGAIN_MS;
+		if (ret && again && nobody_listens(ret) && timeout_ms > 0) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		if (ret && err)
+			*err = why;
+		return ret;
+	}
+}
+
 int storage_nbd_open(struct storage **out, const struct nbd_address *address,
 		     unsigned flags, struct error *err)
 {
@@ -201,8 +253,7 @@ int storage_nbd_open(struct storage **out, const struct nbd_address *address,
 
 	if (ret)
 		return error_set_errno(err, -ret, "connecting");
-	ret = nbd_connection_open(&nbd->connections[0], address,
-				  NBD_HANDSHAKE_MS, &nbd->facts, err);
+	ret = connect_first(nbd, err);
 	if (!ret) {
 		atomic_store(&nbd->count, 1);
 		ret = publish_facts(nbd, flags, err);

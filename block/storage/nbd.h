@@ -7,7 +7,9 @@
  * are in use where the server says that they all see the same.
  *
  * A connection that breaks is not made again, since nobody knows which of the
- * writes before have been kept: everything fails from then on with -EIO.
+ * writes before have been kept: everything fails from then on with -EIO. So it
+ * is with a server that is silent for too long, -ETIMEDOUT for what waits then,
+ * and after interrupt_all() (block/interrupt.h), -ECANCELED.
  */
 #ifndef PLATTER_BLOCK_STORAGE_NBD_H
 #define PLATTER_BLOCK_STORAGE_NBD_H

@@ -8,12 +8,13 @@ it knows of the protocol only what a client has to be told to get that far.
 import socket
 import struct
 import threading
+import time
 
 NBDMAGIC, IHAVEOPT = b"NBDMAGIC", b"IHAVEOPT"
 OPT_GO, OPT_SR, OPT_META = 7, 8, 10
 ACK, INFO, META = 1, 3, 4
 ERR_UNSUP = 0x80000001
-READ, WRITE, DISC, STATUS = 0, 1, 2, 7
+READ, WRITE, DISC, FLUSH, STATUS = 0, 1, 2, 3, 7
 DONE = 1
 NONE, OFFSET_DATA, OFFSET_HOLE, BLOCK_STATUS = 0, 1, 2, 5
 ERROR, ERROR_OFFSET = 0x8001, 0x8002
@@ -81,11 +82,16 @@ class Script:
                  + b"base:allocation") + reply(OPT_META, ACK)
     go = reply(OPT_GO, INFO, export()) + reply(OPT_GO, ACK)
     most = None  # bytes to send in all, or as many as there are
+    stays = False  # it says no more then, and does not leave
+    piece, pause = None, 0  # bytes at a time, and the seconds in between
 
     def read(self, cookie, offset, length):
         return data(cookie, offset, content(offset, length))
 
     def write(self, cookie, offset, length):
+        return chunk(cookie, NONE)
+
+    def flush(self, cookie):
         return chunk(cookie, NONE)
 
     def status(self, cookie, offset, length):
@@ -98,8 +104,9 @@ class Script:
 
 
 class Connection:
-    def __init__(self, sock, script):
+    def __init__(self, sock, script, silent):
         self.sock = sock
+        self.silent = silent
         self.script = script
         self.left = script.most
         self.sent = 0
@@ -108,13 +115,24 @@ class Connection:
         if self.left is not None:
             part = part[:self.left]
             self.left -= len(part)
+        if not part:
+            self.silent.set()
         try:
-            self.sock.sendall(part)
+            step = self.script.piece or len(part) or 1
+            for start in range(0, len(part), step):
+                self.sock.sendall(part[start:start + step])
+                time.sleep(self.script.pause)
         except OSError:
             raise Gone from None
         self.sent += len(part)
         if self.left == 0:
-            raise Gone
+            self.leave()
+
+    def leave(self):
+        self.silent.set()
+        while self.script.stays:
+            self.receive(1)
+        raise Gone
 
     def receive(self, length):
         got = b""
@@ -147,6 +165,8 @@ class Connection:
             elif kind == WRITE:
                 self.receive(length)
                 self.send(self.script.write(cookie, offset, length))
+            elif kind == FLUSH:
+                self.send(self.script.flush(cookie))
             elif kind == STATUS:
                 self.send(self.script.status(cookie, offset, length))
             else:
@@ -171,6 +191,7 @@ class HostileServer:
         self.listener.listen(1)
         self.scripts = []
         self.serving = []
+        self.silent = threading.Event()  # a client waits in vain
         self.last_sent = self.served = 0  # of the last connection; how many
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -194,7 +215,7 @@ class HostileServer:
 
     def serve(self, sock, script):
         with sock:
-            connection = Connection(sock, script)
+            connection = Connection(sock, script, self.silent)
             connection.serve()
             self.last_sent = connection.sent
             self.served += 1

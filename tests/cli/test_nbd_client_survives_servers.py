@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """NBD servers that break the protocol: an error, no crash, no wrong bytes."""
 
+import os
+import signal
 import struct
+import subprocess
 
 import hostile_nbd as h
 import pytest
@@ -294,3 +297,174 @@ def test_odd_extents_lose_no_byte(server, platter, tmp_path, status):
         assert (tmp_path / "out").read_bytes() == h.content(0, h.SIZE)
     else:
         assert not (tmp_path / "out").exists()
+
+
+# --- servers that say no more ------------------------------------------------
+
+# Of seconds, so that these tests are short; else it is a minute.
+SHORT = f"{URI}&timeout=1&open-timeout=1"
+FLUSHES = go(h.export(flags=h.FLAGS | 0x4))["go"]  # SEND_FLUSH
+GREETING, OPTION = len(Script.greeting), 20
+CUTS = {
+    "nothing": (0, "its greeting is missing"),
+    "half a greeting": (GREETING // 2, "its greeting is missing"),
+    "a greeting": (GREETING, "to the option STRUCTURED_REPLY is missing"),
+    "half an answer": (GREETING + OPTION // 2,
+                       "to the option STRUCTURED_REPLY is missing"),
+    "an answer": (GREETING + OPTION, "to the option META_CONTEXT is"),
+    "all but the last": (GREETING + OPTION + len(Script.meta)
+                         + len(Script.go) - OPTION,
+                         "to the option GO is missing"),
+}
+
+
+@pytest.mark.parametrize("most, told", CUTS.values(), ids=CUTS)
+def test_silence_in_the_handshake(server, platter, most, told):
+    server.start(Script().with_(most=most, stays=True))
+    result = platter(["info", SHORT])
+    assert result.status == 1 and not result.out, result
+    assert "did not answer within 1.0 seconds: " in result.err
+    assert told in result.err and "socket=s" in result.err
+
+
+def test_a_greeting_in_drips(server, platter):
+    """Bytes that come do not make the handshake's time longer."""
+    server.start(Script().with_(piece=1, pause=0.2))
+    result = platter(["info", SHORT])
+    assert result.status == 1 and "its greeting is missing" in result.err
+
+
+def silence(script, most):
+    """It says that much of an answer, and then nothing."""
+    def answer(*request):
+        part = getattr(Script, script)(Script(), *request)
+        return part[:int(len(part) * most)]
+    return {script: answer}
+
+
+SILENT = {
+    "no read": (silence("read", 0), ["bench", "-f", "raw", "-c", "1"],
+                "a read has no answer"),
+    "half a head": (silence("read", 0.0002), ["bench", "-f", "raw", "-c", "1"],
+                    "a read has no answer"),
+    "half a read": (silence("read", 0.5),
+                    ["convert", "-f", "raw", "-O", "raw"],
+                    "a read has no answer"),
+    "no write": (silence("write", 0), ["io", "-f", "raw", "-c", "write 0 4k"],
+                 "a write has no answer"),
+    "no extents": (silence("status", 0), ["map", "-f", "raw"],
+                   "a question for holes has no answer"),
+    "half of the extents": (silence("status", 0.5), ["map", "-f", "raw"],
+                            "a question for holes has no answer"),
+    "no probe": (silence("read", 0), ["info"], "a read has no answer"),
+}
+
+
+@pytest.mark.parametrize("parts, words, told", SILENT.values(), ids=SILENT)
+def test_silence_ends_a_command(server, platter, tmp_path, parts, words, told):
+    server.start(Script().with_(**parts))
+    after = ["out"] if words[0] == "convert" else []
+    result = platter([*words, SHORT, *after])
+    assert result.status == 1, result
+    assert f"silent for 1 seconds and is given up; {told}" in result.err
+    assert "nbd+unix:///?socket=s" in result.err
+    assert result.err.count("silent") == 1
+    assert sorted(os.listdir(tmp_path)) == ["s"]
+
+
+def test_a_flush_has_more_time(server, platter):
+    """As a server writes out then what it has."""
+    server.start(Script().with_(go=FLUSHES, flush=lambda cookie: b""))
+    result = platter(["io", "-f", "raw", "-c", "flush", SHORT])
+    assert result.status == 1, result
+    assert "a flush has no answer" in result.err
+
+
+class Dripping(Script):
+    """Once it is read from."""
+
+    go = go(h.export(2**20))["go"]
+
+    def __init__(self, piece, pause):
+        self.then = {"piece": piece, "pause": pause}
+
+    def read(self, *request):
+        self.with_(**self.then)
+        return super().read(*request)
+
+
+@pytest.mark.parametrize("piece, pause", [(1, 0.05), (1000, 0.05)])
+def test_an_answer_in_drips(server, platter, piece, pause):
+    """It would take hours, or a minute; so little is nothing."""
+    server.start(Dripping(piece, pause))
+    result = platter(["bench", "-f", "raw", "-c", "1", "-s", "1M", SHORT])
+    assert result.status == 1, result
+    assert "a read has no answer" in result.err
+
+
+def test_a_slow_server_is_not_given_up(server, platter, tmp_path):
+    """Each answer takes longer than the timeout, and never stands still."""
+    server.start(Dripping(2**16, 0.1))
+    result = platter(["convert", "-f", "raw", "-O", "raw", SHORT, "out"])
+    assert result.status == 0 and not result.err, result
+    assert (tmp_path / "out").read_bytes() == h.content(0, 2**20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("parts", [{"read": lambda *_: b""},
+                                   {"status": lambda *_: b""},
+                                   {"most": 0, "stays": True}])
+def test_a_signal_ends_the_wait(server, platter, tmp_path, number, parts):
+    """An hour would be left; nothing is."""
+    server.start(Script().with_(**parts))
+    with subprocess.Popen([platter.program, "convert", "-f", "raw", "-O",
+                           "raw", f"{URI}&timeout=3600&open-timeout=3600",
+                           "out"], cwd=tmp_path,
+                          stderr=subprocess.PIPE) as process:
+        assert server.silent.wait(60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in (1, -number) and b"anitizer" not in err
+    assert sorted(os.listdir(tmp_path)) == ["s"]
+
+
+def test_it_is_tried_again_for_as_long_as_wished(server, platter, tmp_path):
+    """Nobody listens at first; without the word that is an error at once."""
+    os.rename(tmp_path / "s", tmp_path / "later")
+    assert platter(["info", URI]).status == 1
+    with subprocess.Popen([platter.program, "convert", "-f", "raw", "-O",
+                           "raw", f"{URI}&open-timeout=60", "out"],
+                          cwd=tmp_path) as process:
+        server.start(Script())
+        os.rename(tmp_path / "later", tmp_path / "s")
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "out").read_bytes() == h.content(0, h.SIZE)
+
+
+@pytest.mark.parametrize("most", [0, GREETING])
+def test_a_list_of_exports_comes_to_an_end(server, platter_path, tmp_path,
+                                           most):
+    server.start(Script().with_(most=most, stays=True))
+    (tmp_path / "qemu-nbd").symlink_to(platter_path)
+    done = subprocess.run([tmp_path / "qemu-nbd", "-L", "-k", tmp_path / "s"],
+                          cwd=tmp_path, capture_output=True, text=True,
+                          timeout=100, check=False)
+    assert done.returncode == 1 and "Connection timed out" in done.stderr, done
+
+
+@pytest.mark.parametrize("words", ["timeout=0", "timeout=", "timeout=1s",
+                                   "timeout=86401", "open-timeout=-1",
+                                   "timeout=18446744073709551617"])
+def test_times_that_are_none(platter, words):
+    result = platter(["info", f"{URI}&{words}"])
+    assert result.status == 1 and "number of seconds from" in result.err
+    result = platter(["info", "--image-opts",
+                      f"driver=nbd,path=s,{words}"])
+    assert result.status == 1 and "number of seconds from" in result.err
+
+
+def test_no_connection_is_made_again(platter):
+    result = platter(["info", "--image-opts",
+                      "driver=nbd,path=s,reconnect-delay=5"])
+    assert result.status == 1 and "reconnect-delay=0" in result.err
