@@ -19,6 +19,7 @@
 #include "cli/guard.h"
 #include "cli/listen.h"
 #include "cli/message.h"
+#include "cli/notify.h"
 #include "cli/serve-exports.h"
 #include "nbd-server/log.h"
 #include "nbd-server/server.h"
@@ -33,6 +34,7 @@ struct service {
 	const struct serve_plan *plan;
 	struct nbd_exports exports;
 	struct listeners listeners;
+	struct notify notify;
 	struct tls_context *tls;
 	struct nbd_log log;
 	int signal_fd;
@@ -48,7 +50,8 @@ static bool take_sockets(struct service *service)
 	const struct serve_plan *plan = service->plan;
 	struct error err = {0};
 
-	if (listen_inherited(&service->listeners, &err) == 0 &&
+	if (notify_open(&service->notify, &err) == 0 &&
+	    listen_inherited(&service->listeners, &err) == 0 &&
 	    service->listeners.count &&
 	    (plan->unix_path || plan->address || plan->port))
 		error_set(&err, EINVAL,
@@ -188,7 +191,7 @@ static int go_to_background(void)
 /* SIGUSR1 shows figures; the others end the server. */
 static bool on_signal(void *opaque)
 {
-	const struct service *service = opaque;
+	struct service *service = opaque;
 	const struct timespec at_once = {0};
 	sigset_t set = caught_signals();
 	bool stop = false;
@@ -200,6 +203,8 @@ static bool on_signal(void *opaque)
 		else if (service->plan->stats)
 			serve_stats_print(&service->exports,
 					  service->plan->stats);
+	if (stop)
+		notify_stopping(&service->notify);
 	return stop;
 }
 
@@ -207,10 +212,14 @@ static bool on_signal(void *opaque)
 static bool announce(struct service *service)
 {
 	const struct serve_plan *plan = service->plan;
+	char status[80];
 
 	if (plan->pid_file && !write_pid_file(plan->pid_file))
 		return false;
 	service->has_pid_file = plan->pid_file != NULL;
+	snprintf(status, sizeof(status), "Serving %zu exports on %zu sockets",
+		 service->exports.count, service->listeners.count);
+	notify_ready(&service->notify, status, plan->fork);
 	if (service->ready_fd >= 0)
 		say_ready(service->ready_fd, plan->keep_stderr);
 	return true;
@@ -268,6 +277,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	}
 	if (!take_sockets(&service)) {
 		listeners_close(&service.listeners);
+		notify_close(&service.notify);
 		return 1;
 	}
 	if (plan->fork)
@@ -282,6 +292,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 		if (err.code)
 			message_error("%s", err.message);
 	}
+	notify_stopping(&service.notify);
 	tls_context_close(service.tls);
 	listeners_close(&service.listeners);
 	if (plan->stats && good)
@@ -290,5 +301,6 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 		unlink(plan->pid_file);
 	good &= serve_close_exports(&service.exports);
 	close(service.signal_fd);
+	notify_close(&service.notify);
 	return good ? 0 : 1;
 }
