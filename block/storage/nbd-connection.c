@@ -39,10 +39,20 @@ static int command_done(void *opaque, int *error)
 	return 1; /* libnbd forgets the command */
 }
 
+/* Of the bytes in [off, off + len), modulo 2^64. */
+static uint64_t sum_of_offsets(uint64_t off, uint64_t len)
+{
+	uint64_t steps = len % 2 ? len * ((len - 1) / 2) : len / 2 * (len - 1);
+
+	return off * len + steps;
+}
+
 /*
  * Called for each part of an answer. libnbd sees that parts lie inside the
  * request; that nothing is left out is for us to see, or its buffer, which has
- * zeros in it, would be taken for the disk.
+ * zeros in it, would be taken for the disk. Nor does it mind a part that comes
+ * twice, so the offsets are added up as well: that of one byte in place of
+ * another's is noticed.
  */
 static int part_came(void *opaque, const void *part, size_t len, uint64_t off,
 		     unsigned status, int *error)
@@ -50,10 +60,11 @@ static int part_came(void *opaque, const void *part, size_t len, uint64_t off,
 	struct nbd_call *call = opaque;
 
 	(void)part;
-	(void)off;
 	(void)error;
-	if (status != LIBNBD_READ_ERROR)
+	if (status != LIBNBD_READ_ERROR) {
 		call->missing -= len;
+		call->missing_at -= sum_of_offsets(off, len);
+	}
 	return 0;
 }
 
@@ -195,7 +206,7 @@ int nbd_call_end(struct nbd_call *call)
 	struct nbd_connection *conn = call->conn;
 
 	wait_locked(call, 0);
-	if (!call->ret && call->missing)
+	if (!call->ret && (call->missing || call->missing_at))
 		call->ret = -EIO;
 	hand_over_locked(conn);
 	pthread_mutex_unlock(&conn->mutex);
@@ -274,6 +285,7 @@ bool nbd_call_read(struct nbd_call *call, void *buf, size_t len, uint64_t off)
 	if (!prepare(call, NBD_READ))
 		return false;
 	call->missing += len;
+	call->missing_at += sum_of_offsets(off, len);
 	return sent(call,
 		    conn->lib->aio_pread_structured(conn->handle, buf, len, off,
 						    chunk, when_done(call), 0));

@@ -74,8 +74,9 @@ struct nbd_call {
 	struct nbd_connection *conn;
 	unsigned pending;	  /* commands without an answer */
 	enum nbd_command command; /* all of them are of this kind */
-	uint64_t missing; /* bytes that were asked for and did not come */
-	int ret;	  /* the first error */
+	/* Bytes that were asked for and did not come, and their offsets' sum */
+	uint64_t missing, missing_at;
+	int ret; /* the first error */
 	pthread_cond_t woken;
 	bool asleep;
 	struct nbd_call *next; /* while it sleeps */

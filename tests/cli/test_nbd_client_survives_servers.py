@@ -5,6 +5,7 @@ import os
 import signal
 import struct
 import subprocess
+import time
 
 import hostile_nbd as h
 import pytest
@@ -166,6 +167,10 @@ READS = {
     "offset of 2^63": lambda c, o, n: h.data(c, 2**63, b"x" * n),
     "largest length": lambda c, o, n: h.chunk(c, h.OFFSET_DATA, b"x" * 8,
                                               length=MAX32),
+    "a half twice": lambda c, o, n: h.data(
+        c, o, h.content(o, n // 2), 0) + h.data(c, o, h.content(o, n // 2)),
+    "a byte twice": lambda c, o, n: h.data(c, o, h.content(o, n - 1), 0)
+                                    + h.data(c, o, h.content(o, 1)),
     "hole too large": lambda c, o, n: h.hole(c, o, n + 1),
     "hole of the largest size": lambda c, o, n: h.hole(c, o, MAX32),
     "hole of no size": lambda c, o, n: h.hole(c, o, 0),
@@ -435,6 +440,7 @@ def test_it_is_tried_again_for_as_long_as_wished(server, platter, tmp_path):
     with subprocess.Popen([platter.program, "convert", "-f", "raw", "-O",
                            "raw", f"{URI}&open-timeout=60", "out"],
                           cwd=tmp_path) as process:
+        time.sleep(0.5)  # so that it is in vain at first
         server.start(Script())
         os.rename(tmp_path / "later", tmp_path / "s")
         process.communicate(timeout=60)
