@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* --object: checked for form, so that a misspelt one is not ignored. */
+/*
+ * --object: checked, so that a misspelt one is not ignored, and remembered
+ * where something can use it.
+ */
 #include "cli/object.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <string.h>
 
 #include "block/error.h"
 #include "block/options.h"
+#include "block/tls-creds.h"
 #include "cli/message.h"
+#include "cli/object-tls.h"
 
 static const char *const known_types[] = {
 	"authz-list",	  "authz-listfile",
@@ -29,6 +35,13 @@ static bool listed(const char *const *names, const char *name)
 	return false;
 }
 
+static const char *text_of(const json_t *value)
+{
+	if (json_is_boolean(value))
+		return json_is_true(value) ? "on" : "off";
+	return json_is_string(value) ? json_string_value(value) : "";
+}
+
 static bool read_json(struct options *opts, const char *text)
 {
 	json_error_t where;
@@ -41,9 +54,8 @@ static bool read_json(struct options *opts, const char *text)
 		json_decref(object);
 		return false;
 	}
-	json_object_foreach(object, key, value) options_set(
-		opts, key,
-		json_is_string(value) ? json_string_value(value) : "");
+	json_object_foreach(object, key, value)
+		options_set(opts, key, text_of(value));
 	json_decref(object);
 	return true;
 }
@@ -92,6 +104,20 @@ static bool check_secret(const struct options *opts)
 	return true;
 }
 
+static bool is_identifier(const char *id)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "abcdefghijklmnopqrstuvwxyz";
+	static const char others[] = "0123456789-._";
+
+	if (!*id || !strchr(letters, *id))
+		return false;
+	for (; *id; id++)
+		if (!strchr(letters, *id) && !strchr(others, *id))
+			return false;
+	return true;
+}
+
 static bool check_object(const struct options *opts)
 {
 	const char *type = options_get(opts, "qom-type");
@@ -109,7 +135,31 @@ static bool check_object(const struct options *opts)
 		message_error("Parameter 'id' is missing");
 		return false;
 	}
+	if (!is_identifier(options_get(opts, "id"))) {
+		message_error("Parameter 'id' expects an identifier\n"
+			      "Identifiers consist of letters, digits, '-', "
+			      "'.', '_', starting with a letter.");
+		return false;
+	}
 	return strcmp(type, "secret") || check_secret(opts);
+}
+
+static bool remember(const struct options *opts)
+{
+	const char *type = options_get(opts, "qom-type");
+	struct tls_creds creds = {.id = options_get(opts, "id")};
+	int ret;
+
+	if (object_is_tls(type) && !object_read_tls(type, opts, &creds))
+		return false;
+	ret = tls_creds_add(&creds);
+	if (ret == -EEXIST)
+		message_error("attempt to add duplicate property '%s' to "
+			      "object (type 'container')",
+			      creds.id);
+	else if (ret < 0)
+		message_error("Out of memory");
+	return ret == 0;
 }
 
 bool object_accept(const char *text)
@@ -118,7 +168,7 @@ bool object_accept(const char *text)
 	bool good = text[0] == '{' ? read_json(&opts, text)
 				   : read_words(&opts, text);
 
-	good = good && check_object(&opts);
+	good = good && check_object(&opts) && remember(&opts);
 	options_release(&opts);
 	return good;
 }

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 /*
- * Checks one --object. No format here needs an object yet, so a well-formed one
- * has no effect. False after a message.
+ * Checks one --object. Credentials of TLS are kept, for the images that name
+ * them (block/tls-creds.h); no format needs a secret yet. False after a
+ * message.
  */
 bool object_accept(const char *text);
 

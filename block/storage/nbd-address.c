@@ -10,6 +10,7 @@
 
 #include "block/error.h"
 #include "block/options.h"
+#include "block/tls-creds.h"
 
 #define DEFAULT_PORT "10809"
 
@@ -142,9 +143,9 @@ static int check_server(struct nbd_address *address, struct error *err)
 
 static int check_tls(const struct nbd_address *address, struct error *err)
 {
-	if (address->tls ||
-	    (!address->tls_certificates && !address->tls_psk_file &&
-	     !address->tls_username && !address->tls_trust_any))
+	if (address->tls || (!address->tls_certificates &&
+			     !address->tls_psk_file && !address->tls_username &&
+			     !address->tls_hostname && !address->tls_trust_any))
 		return 0;
 	return error_set(err, EINVAL,
 			 "Credentials are given for an NBD server, but no TLS "
@@ -223,6 +224,46 @@ static int take_bool(struct options *opts, const char *name, bool *out,
 	return 0;
 }
 
+/* QEMU's way: an object that was described before holds them. */
+static int take_creds(struct nbd_address *out, struct options *opts,
+		      struct error *err)
+{
+	const char *id = options_get(opts, "tls-creds");
+	const struct tls_creds *creds = id ? tls_creds_find(id) : NULL;
+
+	if (!id)
+		return 0;
+	if (!creds)
+		return error_set(err, ENOENT, "No TLS credentials with id '%s'",
+				 id);
+	if (creds->kind == TLS_CREDS_OTHER)
+		return error_set(err, EINVAL,
+				 "Object with id '%s' is not TLS credentials",
+				 id);
+	if (creds->is_server)
+		return error_set(err, EINVAL,
+				 "Expected TLS credentials for a client "
+				 "endpoint");
+	if (out->tls_certificates || out->tls_psk_file || out->tls_username)
+		return error_set(err, EINVAL,
+				 "Credentials are given by 'tls-creds' and by "
+				 "other options as well");
+	out->tls = true;
+	out->tls_trust_any |= !creds->verify_peer;
+	if (creds->kind == TLS_CREDS_X509) {
+		out->tls_certificates = strdup(creds->dir);
+	} else {
+		if (asprintf(&out->tls_psk_file, "%s/keys.psk", creds->dir) < 0)
+			out->tls_psk_file = NULL;
+		out->tls_username = strdup(creds->username);
+	}
+	if (!out->tls_certificates &&
+	    (!out->tls_psk_file || !out->tls_username))
+		return error_set_errno(err, ENOMEM, "reading an NBD address");
+	options_remove(opts, "tls-creds");
+	return 0;
+}
+
 static int take_seconds(struct options *opts, const char *name, unsigned min,
 			unsigned *out, struct error *err)
 {
@@ -294,6 +335,7 @@ static int take_all(struct nbd_address *out, struct options *opts,
 		{"tls-certificates", &out->tls_certificates},
 		{"tls-psk-file", &out->tls_psk_file},
 		{"tls-username", &out->tls_username},
+		{"tls-hostname", &out->tls_hostname},
 	};
 	bool verify = true;
 	int ret;
@@ -307,6 +349,8 @@ static int take_all(struct nbd_address *out, struct options *opts,
 	if (!ret)
 		ret = take_bool(opts, "tls-verify-peer", &verify, err);
 	out->tls_trust_any = !verify;
+	if (!ret)
+		ret = take_creds(out, opts, err);
 	return ret ? ret : take_times(out, opts, err);
 }
 
@@ -353,7 +397,8 @@ int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from)
 	    copy_text(&out->export_name, from->export_name) &&
 	    copy_text(&out->tls_certificates, from->tls_certificates) &&
 	    copy_text(&out->tls_psk_file, from->tls_psk_file) &&
-	    copy_text(&out->tls_username, from->tls_username))
+	    copy_text(&out->tls_username, from->tls_username) &&
+	    copy_text(&out->tls_hostname, from->tls_hostname))
 		return 0;
 	nbd_address_release(out);
 	return -ENOMEM;
@@ -369,5 +414,6 @@ void nbd_address_release(struct nbd_address *address)
 	free(address->tls_certificates);
 	free(address->tls_psk_file);
 	free(address->tls_username);
+	free(address->tls_hostname);
 	*address = (struct nbd_address){0};
 }

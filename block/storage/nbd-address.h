@@ -14,7 +14,8 @@
  *and open-timeout=, in seconds.
  *
  * TLS takes more from the query of a URI, or from options of the same names:
- * tls-certificates=DIR, tls-psk-file=FILE, tls-username, tls-verify-peer.
+ * tls-certificates=DIR, tls-psk-file=FILE, tls-username, tls-verify-peer,
+ * tls-hostname. As an option there is tls-creds=ID, too (block/tls-creds.h).
  */
 #ifndef PLATTER_BLOCK_STORAGE_NBD_ADDRESS_H
 #define PLATTER_BLOCK_STORAGE_NBD_ADDRESS_H
@@ -48,6 +49,7 @@ struct nbd_address {
 	bool tls;
 	bool tls_trust_any; /* the peer's certificate is not verified */
 	char *tls_certificates, *tls_psk_file, *tls_username; /* or NULL */
+	char *tls_hostname; /* in the certificate; NULL: host */
 };
 
 /* True if `text` is of a form above: where a scheme of NBD comes first. */

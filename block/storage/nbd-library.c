@@ -9,6 +9,8 @@
 #include "block/error.h"
 #include "block/library.h"
 
+#define LIBRARY_FILE "libnbd.so.0"
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct nbd_library library;
 static struct error problem;
@@ -22,8 +24,14 @@ static void load(void)
 #undef NBD_LIBRARY_SYMBOL
 	};
 
-	library_load(&library, "libnbd.so.0", symbols,
-		     sizeof(symbols) / sizeof(symbols[0]), &problem);
+	static const struct library_symbol newer = {
+		"nbd_set_tls_hostname",
+		offsetof(struct nbd_library, set_tls_hostname),
+	};
+
+	if (!library_load(&library, LIBRARY_FILE, symbols,
+			  sizeof(symbols) / sizeof(symbols[0]), &problem))
+		library_load(&library, LIBRARY_FILE, &newer, 1, NULL);
 }
 
 const struct nbd_library *nbd_library_get(struct error *err)

@@ -68,6 +68,8 @@ struct nbd_library {
 #define NBD_LIBRARY_MEMBER(name) __typeof__(&nbd_##name) name;
 	NBD_LIBRARY_FUNCTIONS(NBD_LIBRARY_MEMBER)
 #undef NBD_LIBRARY_MEMBER
+	/* Of libnbd 1.22; NULL: it is older. */
+	int (*set_tls_hostname)(struct nbd_handle *h, const char *hostname);
 };
 
 /* Any thread; the same answer every time, good until the program ends. */

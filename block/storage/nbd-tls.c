@@ -36,8 +36,17 @@ static int check_authorities(const char *folder, struct error *err)
 	return ret;
 }
 
+/* A name that libnbd would not compare by itself. */
+static bool needs_hostname(const struct nbd_address *address)
+{
+	return address->tls_hostname && address->tls_certificates &&
+	       !(address->host &&
+		 !strcmp(address->host, address->tls_hostname));
+}
+
 /* Can libnbd tell the right server from another? */
-static int check_credentials(const struct nbd_address *address,
+static int check_credentials(const struct nbd_library *lib,
+			     const struct nbd_address *address,
 			     struct error *err)
 {
 	if (address->tls_psk_file || address->tls_trust_any)
@@ -47,12 +56,18 @@ static int check_credentials(const struct nbd_address *address,
 				 "The NBD server cannot be verified without "
 				 "tls-certificates=DIR (with " AUTHORITIES
 				 " in it) or tls-psk-file=FILE");
-	if (address->socket)
+	if (address->socket && !address->tls_hostname)
 		return error_set(err, ENOTSUP,
 				 "The certificate of an NBD server behind a "
 				 "Unix socket cannot be verified: use "
 				 "tls-psk-file=FILE, or tls-verify-peer=0 to "
 				 "trust whoever listens there");
+	if (needs_hostname(address) && !lib->set_tls_hostname)
+		return error_set(err, ENOTSUP,
+				 "tls-hostname needs libnbd 1.22 or later: "
+				 "the one that is here compares the name of "
+				 "the certificate with the host that it "
+				 "connects to, and with nothing else");
 	return check_authorities(address->tls_certificates, err);
 }
 
@@ -69,6 +84,8 @@ static bool set_credentials(const struct nbd_connection *conn,
 		!lib->set_tls_psk_file(h, address->tls_psk_file)) &&
 	       (!address->tls_username ||
 		!lib->set_tls_username(h, address->tls_username)) &&
+	       (!needs_hostname(address) || !lib->set_tls_hostname ||
+		!lib->set_tls_hostname(h, address->tls_hostname)) &&
 	       !lib->set_tls_verify_peer(h, !address->tls_trust_any);
 }
 
@@ -81,7 +98,7 @@ int nbd_tls_set_up(struct nbd_connection *conn,
 		return conn->lib->set_tls(conn->handle, LIBNBD_TLS_DISABLE)
 			       ? nbd_connection_error(conn, "no TLS", err)
 			       : 0;
-	ret = check_credentials(address, err);
+	ret = check_credentials(conn->lib, address, err);
 	if (ret)
 		return ret;
 	return set_credentials(conn, address)

@@ -230,6 +230,8 @@ static int set_query(struct nbd_address *out, const struct scheme *scheme,
 		return decode(&out->tls_psk_file, value, err);
 	if (span_is(key, "tls-username"))
 		return decode(&out->tls_username, value, err);
+	if (span_is(key, "tls-hostname"))
+		return decode(&out->tls_hostname, value, err);
 	if (span_is(key, "tls-verify-peer"))
 		return set_verify(out, value, err);
 	if (span_is(key, "timeout"))

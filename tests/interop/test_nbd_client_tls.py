@@ -2,6 +2,7 @@
 """nbds: the server has to be the right one, or nothing is read."""
 
 import os
+import socket
 
 import pytest
 from nbd_peers import SOCKET, find, random_disk
@@ -150,3 +151,111 @@ def test_the_server_may_verify_the_client(servers, tmp_path, platter, disk):
     platter.bad("info", [x509_uri(port, ca="alone")])
     certify(folder, "client", "us")
     platter.good("info", [x509_uri(port)])
+
+
+# --- credentials as QEMU's programs take them --------------------------------
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def qemu_server(servers, creds, *place):
+    return servers.start(
+        [find("qemu-nbd"), "-t", "--pid-file=q.pid", "-f", "raw", "--object",
+         f"{creds},id=tls0,endpoint=server", "--tls-creds", "tls0", *place,
+         "disk"], "q")
+
+
+def copied(platter, tmp_path, objects, words):
+    platter.good("convert -O raw", [f"--object={one}" for one in objects],
+                 "--image-opts", [words], "out")
+    return (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["nbdkit", "qemu-nbd"])
+def test_an_object_with_a_shared_key(servers, tmp_path, platter, disk, kind):
+    """As source and as target; "qemu" is who has no name."""
+    (tmp_path / "keys.psk").write_text(f"alice:{KEY}\nqemu:{KEY}\n")
+    (tmp_path / "keys.psk").chmod(0o600)
+    if kind == "nbdkit":
+        servers.nbdkit("--tls=require --tls-psk=keys.psk file disk")
+        path = SOCKET
+    else:
+        # It reads the keys once it has left the folder.
+        qemu_server(servers, f"tls-creds-psk,dir={tmp_path}", "-k",
+                    str(tmp_path / "q"))
+        path = "q"
+    words = f"driver=nbd,server.type=unix,server.path={path},tls-creds=t"
+    for more in ("", ",username=alice"):
+        creds = f"tls-creds-psk,id=t,dir=.{more}"
+        assert copied(platter, tmp_path, [creds], words) == disk.read_bytes()
+    source = random_disk(tmp_path / "source", 4 * M, [(M, 2 * M)])
+    platter.good("convert -n -O raw -f raw --object", [creds],
+                 "--target-image-opts source", [words])
+    assert disk.read_bytes() == source.read_bytes()
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "keys.psk").write_text(f"qemu:{KEY[::-1]}\n")
+    platter.bad("info --object tls-creds-psk,id=t,dir=wrong --image-opts",
+                [words])
+
+
+def test_every_command_takes_objects(servers, tmp_path, platter, platter_io,
+                                     disk):
+    (tmp_path / "keys.psk").write_text(f"qemu:{KEY}\n")
+    servers.nbdkit("--tls=require --tls-psk=keys.psk file disk")
+    creds = ["--object", "tls-creds-psk,id=t,dir=."]
+    words = f"driver=nbd,path={SOCKET},tls-creds=t"
+    json = ('json:{"driver":"raw","file":{"driver":"nbd","path":"%s",'
+            '"tls-creds":"t"}}' % SOCKET)
+    for command in ("info", "map", "bench -c 4", "measure -O qcow2"):
+        platter.good(command, creds, "--image-opts", [words])
+        platter.good(command, creds, [json])
+    platter.good("compare", creds, "--image-opts", [words, words])
+    done = platter_io(creds, "--image-opts -c", ["read 0 512", words])
+    assert done.returncode == 0 and "read 512/512" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["nbdkit", "qemu-nbd"])
+def test_an_object_with_certificates(servers, tmp_path, platter, disk, kind):
+    folder = authority(tmp_path / "ca")
+    certify(folder, "server", "localhost")
+    certify(folder, "client", "us")
+    authority(tmp_path / "stranger")
+    if kind == "nbdkit":
+        port = x509_server(servers, folder, "--tls-verify-peer")
+    else:
+        port = free_port()
+        qemu_server(servers, "tls-creds-x509,dir=ca,verify-peer=on", "-b",
+                    "localhost", "-p", str(port))
+    words = (f"driver=nbd,server.type=inet,server.host=localhost,"
+             f"server.port={port},tls-creds=t")
+    ours = "tls-creds-x509,id=t,dir=ca,endpoint=client"
+    assert copied(platter, tmp_path, [ours], words) == disk.read_bytes()
+    assert copied(platter, tmp_path, [ours], f"{words},tls-hostname=localhost"
+                  ) == disk.read_bytes()
+    # Another name than the one in the certificate: whatever libnbd can do.
+    platter.bad("info --object", [ours], "--image-opts",
+                [f"{words},tls-hostname=elsewhere"])
+    platter.bad("info --object tls-creds-x509,id=t,dir=stranger --image-opts",
+                [words])
+
+
+def test_a_server_that_need_not_be_the_right_one(servers, tmp_path, platter,
+                                                 disk):
+    """Only if the object says so."""
+    folder = authority(tmp_path / "ca")
+    certify(folder, "server", "elsewhere")
+    port = x509_server(servers, folder)
+    authority(tmp_path / "stranger")
+    words = f"driver=nbd,host=localhost,port={port},tls-creds=t"
+    creds = "tls-creds-x509,id=t,dir=stranger"
+    platter.bad("info --object", [creds], "--image-opts", [words])
+    platter.good("info --object", [f"{creds},verify-peer=off"], "--image-opts",
+                 [words])
+    platter.good("info --object", ['{"qom-type":"tls-creds-x509","id":"t",'
+                                   '"dir":"stranger","verify-peer":false}'],
+                 "--image-opts", [words])
