@@ -13,10 +13,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* Commands of one call on their way; enough to hide what a round trip takes. */
 #define CALL_PENDING_MAX 16
+/* Steps for the answers of others, while one's own may be there. */
+#define AT_ONCE_MAX 64
 
 /* ---- answers ---- */
 
@@ -34,9 +37,27 @@ static int command_done(void *opaque, int *error)
 	nbd_silence_over(call->conn);
 	if (*error && !call->ret)
 		call->ret = *error == ENOTCONN ? call->conn->lost_ret : -*error;
-	if (call->asleep)
-		pthread_cond_signal(&call->woken);
+	if (call->asleep && !call->is_due) {
+		call->is_due = true;
+		call->next_due = call->conn->due;
+		call->conn->due = call;
+	}
 	return 1; /* libnbd forgets the command */
+}
+
+/*
+ * After anything that may have brought answers, and not in the midst of it:
+ * those who wake want the lock at once.
+ */
+static void wake_due_locked(struct nbd_connection *conn)
+{
+	while (conn->due) {
+		struct nbd_call *call = conn->due;
+
+		conn->due = call->next_due;
+		call->is_due = false;
+		pthread_cond_signal(&call->woken);
+	}
 }
 
 /* Of the bytes in [off, off + len), modulo 2^64. */
@@ -105,6 +126,21 @@ static void notify(struct nbd_connection *conn, short revents)
 	check_alive(conn);
 }
 
+/*
+ * libnbd stops behind each answer. What else has come is taken as well, before
+ * those are woken whose answers these are.
+ */
+static void take_more(struct nbd_connection *conn, int fd)
+{
+	int bytes;
+
+	for (int i = 0; i < AT_ONCE_MAX && !conn->broken; i++) {
+		if (ioctl(fd, FIONREAD, &bytes) || bytes <= 0)
+			return;
+		notify(conn, POLLIN);
+	}
+}
+
 /* Waits for the socket, once, and does what it allows. */
 static void pump_locked(struct nbd_connection *conn)
 {
@@ -122,6 +158,7 @@ static void pump_locked(struct nbd_connection *conn)
 	left_ms = nbd_silence_left_ms(conn);
 	if (left_ms < 0) {
 		nbd_silence_give_up(conn);
+		wake_due_locked(conn);
 		return;
 	}
 	conn->polling = true;
@@ -135,6 +172,9 @@ static void pump_locked(struct nbd_connection *conn)
 	conn->polling = false;
 	if (ready > 0 && fds[0].revents)
 		notify(conn, fds[0].revents);
+	if (ready > 0 && fds[0].revents & POLLIN)
+		take_more(conn, fds[0].fd);
+	wake_due_locked(conn);
 }
 
 /* What was sent may have to wait for room that nobody waits for. */
@@ -167,13 +207,17 @@ static void sleep_locked(struct nbd_call *call)
 		;
 	*at = call->next;
 	call->asleep = false;
+	if (conn->heir == call)
+		conn->heir = NULL;
 }
 
 /* Somebody has to poll as long as anybody waits. */
 static void hand_over_locked(struct nbd_connection *conn)
 {
-	if (!conn->polling && conn->sleepers)
-		pthread_cond_signal(&conn->sleepers->woken);
+	if (conn->polling || conn->heir || !conn->sleepers)
+		return;
+	conn->heir = conn->sleepers;
+	pthread_cond_signal(&conn->heir->woken);
 }
 
 static void wait_locked(struct nbd_call *call, unsigned pending_max)
@@ -251,6 +295,7 @@ static bool sent(struct nbd_call *call, int64_t cookie)
 	struct nbd_connection *conn = call->conn;
 
 	check_alive(conn);
+	wake_due_locked(conn);
 	if (cookie < 0) {
 		int code = conn->lib->get_errno();
 		/* If sending broke the connection it has an answer as well. */

@@ -60,6 +60,8 @@ struct nbd_connection {
 	bool polling;	       /* a thread waits for the socket, unlocked, */
 	unsigned polled_for;   /* for these LIBNBD_AIO_DIRECTION_* */
 	struct nbd_call *sleepers;
+	struct nbd_call *due;  /* of these: to be woken */
+	struct nbd_call *heir; /* of these: woken, to poll next */
 	bool broken;
 	int lost_ret; /* of the commands that a broken one leaves */
 	/* Since when nothing has moved, and what came since, not all counted */
@@ -78,8 +80,8 @@ struct nbd_call {
 	uint64_t missing, missing_at;
 	int ret; /* the first error */
 	pthread_cond_t woken;
-	bool asleep;
-	struct nbd_call *next; /* while it sleeps */
+	bool asleep, is_due;
+	struct nbd_call *next, *next_due; /* while it sleeps */
 };
 
 /*
