@@ -434,11 +434,11 @@ static int check_resize(const struct storage *s, uint64_t new_size,
 				 (unsigned long long)INT64_MAX);
 	if (!s->can_grow || !s->ops->resize)
 		return error_set(err, ENOTSUP,
-				 "%s: a %s of %llu bytes cannot be resized to "
-				 "%llu",
-				 s->name, s->ops->name,
-				 (unsigned long long)storage_size(s),
-				 (unsigned long long)new_size);
+				 "%s: cannot be resized to %llu: the size of "
+				 "this %s storage is fixed at %llu bytes",
+				 s->name, (unsigned long long)new_size,
+				 s->ops->name,
+				 (unsigned long long)storage_size(s));
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "block/tls-creds.h"
 
 #define DEFAULT_PORT "10809"
+#define DEFAULT_CID  "2" /* the host of a guest */
 
 /* ---- the name ---- */
 
@@ -61,7 +62,7 @@ static char *make_name(const struct nbd_address *address)
 		fputs("?socket=", out);
 		put_encoded(out, address->socket);
 	} else {
-		fprintf(out, "nbd%s://", tls);
+		fprintf(out, "nbd%s%s://", tls, address->vsock ? "+vsock" : "");
 		put_host(out, address->host);
 		fprintf(out, ":%s/", address->port);
 		put_encoded(out, address->export_name);
@@ -75,6 +76,30 @@ static char *make_name(const struct nbd_address *address)
 }
 
 /* ---- checks ---- */
+
+/* Both numbers of a vsock address have 32 bits. */
+static bool is_u32(const char *text)
+{
+	char *end;
+	unsigned long long number = strtoull(text, &end, 10);
+
+	return *text >= '0' && *text <= '9' && !*end && number <= UINT32_MAX;
+}
+
+static int check_vsock(const struct nbd_address *address, struct error *err)
+{
+	if (!is_u32(address->host))
+		return error_set(err, EINVAL,
+				 "The CID of an NBD server is a number of 32 "
+				 "bits, not '%s'",
+				 address->host);
+	if (!is_u32(address->port))
+		return error_set(err, EINVAL,
+				 "The vsock port of an NBD server is a number "
+				 "of 32 bits, not '%s'",
+				 address->port);
+	return 0;
+}
 
 static int check_port(const char *port, struct error *err)
 {
@@ -131,6 +156,13 @@ static int check_server(struct nbd_address *address, struct error *err)
 				 "and a port, not both");
 	if (address->socket)
 		return check_socket(address->socket, err);
+	if (address->vsock && (!address->host || !*address->host)) {
+		free(address->host);
+		address->host = strdup(DEFAULT_CID);
+		if (!address->host)
+			return error_set_errno(err, ENOMEM,
+					       "reading an NBD address");
+	}
 	ret = check_host(address->host ? address->host : "", err);
 	if (ret)
 		return ret;
@@ -138,7 +170,8 @@ static int check_server(struct nbd_address *address, struct error *err)
 		address->port = strdup(DEFAULT_PORT);
 	if (!address->port)
 		return error_set_errno(err, ENOMEM, "reading an NBD address");
-	return check_port(address->port, err);
+	return address->vsock ? check_vsock(address, err)
+			      : check_port(address->port, err);
 }
 
 static int check_tls(const struct nbd_address *address, struct error *err)
@@ -303,17 +336,22 @@ static int take_times(struct nbd_address *out, struct options *opts,
 static int check_type(const char *type, const struct nbd_address *address,
 		      struct error *err)
 {
+	if (address->vsock && (!type || strcmp(type, "vsock")))
+		return error_set(err, EINVAL,
+				 "'server.cid' belongs to the server type "
+				 "'vsock'");
 	if (!type || (!strcmp(type, "unix") && !address->host) ||
-	    (!strcmp(type, "inet") && !address->socket))
+	    (!strcmp(type, "inet") && !address->socket) || address->vsock)
 		return 0;
-	if (!strcmp(type, "unix") || !strcmp(type, "inet"))
+	if (!strcmp(type, "unix") || !strcmp(type, "inet") ||
+	    !strcmp(type, "vsock"))
 		return error_set(err, EINVAL,
 				 "The options of the NBD server do not belong "
 				 "to the server type '%s'",
 				 type);
 	return error_set(err, ENOTSUP,
-			 "The server type '%s' is not supported, only 'unix' "
-			 "and 'inet' are",
+			 "The server type '%s' is not supported, only 'unix', "
+			 "'inet' and 'vsock' are",
 			 type);
 }
 
@@ -354,6 +392,16 @@ static int take_all(struct nbd_address *out, struct options *opts,
 	return ret ? ret : take_times(out, opts, err);
 }
 
+static int take_cid(struct nbd_address *out, struct options *opts,
+		    struct error *err)
+{
+	out->vsock = options_get(opts, "server.cid") != NULL;
+	if (out->vsock && options_get(opts, "server.host"))
+		return error_set(err, EINVAL,
+				 "An NBD server has a host or a CID, not both");
+	return take(opts, "server.cid", &out->host, err);
+}
+
 int nbd_address_take(struct nbd_address *out, struct options *opts,
 		     struct error *err)
 {
@@ -362,6 +410,8 @@ int nbd_address_take(struct nbd_address *out, struct options *opts,
 
 	*out = (struct nbd_address){0};
 	ret = take(opts, "server.type", &type, err);
+	if (!ret)
+		ret = take_cid(out, opts, err);
 	if (!ret)
 		ret = take_all(out, opts, err);
 	if (!ret)
@@ -387,6 +437,7 @@ int nbd_address_copy(struct nbd_address *out, const struct nbd_address *from)
 	*out = (struct nbd_address){
 		.timeout_seconds = from->timeout_seconds,
 		.open_timeout_seconds = from->open_timeout_seconds,
+		.vsock = from->vsock,
 		.tls = from->tls,
 		.tls_trust_any = from->tls_trust_any,
 	};

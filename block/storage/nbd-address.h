@@ -5,10 +5,12 @@
  *
  *	nbd://HOST[:PORT]/EXPORT		nbds://, with TLS
  *	nbd+unix:///EXPORT?socket=PATH		nbds+unix://, with TLS
+ *	nbd+vsock://[CID[:PORT]]/EXPORT		nbds+vsock://, with TLS
  *	nbd:HOST:PORT[:exportname=EXPORT]	QEMU's older forms
  *	nbd:unix:PATH[:exportname=EXPORT]
  *	server.type=unix,server.path=PATH,export=EXPORT
  *	server.type=inet,server.host=HOST,server.port=PORT,export=EXPORT
+ *	server.type=vsock,server.cid=CID,server.port=PORT,export=EXPORT
  *
  * In the query of a URI, or as options of the same names, may stand timeout=
  *and open-timeout=, in seconds.
@@ -38,6 +40,7 @@ struct nbd_address {
 	char *name;   /* as a URI, in one spelling; of the address alone */
 	char *socket; /* of a Unix socket, or NULL and */
 	char *host, *port;
+	bool vsock;	   /* the host is a number: the CID of a machine */
 	char *export_name; /* "" is the default export */
 	/* How long a server may be silent that has requests to answer. */
 	unsigned timeout_seconds;

@@ -50,6 +50,10 @@ static bool start(struct nbd_connection *conn,
 		return false;
 	if (address->socket)
 		return lib->aio_connect_unix(h, address->socket) == 0;
+	if (address->vsock)
+		return lib->aio_connect_vsock(
+			       h, (uint32_t)strtoul(address->host, NULL, 10),
+			       (uint32_t)strtoul(address->port, NULL, 10)) == 0;
 	return lib->aio_connect_tcp(h, address->host, address->port) == 0;
 }
 

@@ -36,6 +36,7 @@ struct error;
 	X(get_size)                  \
 	X(get_block_size)            \
 	X(aio_connect_unix)          \
+	X(aio_connect_vsock)         \
 	X(aio_connect_tcp)           \
 	X(aio_connect_socket)        \
 	X(aio_pread_structured)      \

@@ -40,7 +40,7 @@ static int check_authorities(const char *folder, struct error *err)
 static bool needs_hostname(const struct nbd_address *address)
 {
 	return address->tls_hostname && address->tls_certificates &&
-	       !(address->host &&
+	       !(address->host && !address->vsock &&
 		 !strcmp(address->host, address->tls_hostname));
 }
 
@@ -56,10 +56,10 @@ static int check_credentials(const struct nbd_library *lib,
 				 "The NBD server cannot be verified without "
 				 "tls-certificates=DIR (with " AUTHORITIES
 				 " in it) or tls-psk-file=FILE");
-	if (address->socket && !address->tls_hostname)
+	if ((address->socket || address->vsock) && !address->tls_hostname)
 		return error_set(err, ENOTSUP,
 				 "The certificate of an NBD server behind a "
-				 "Unix socket cannot be verified: use "
+				 "Unix socket or vsock cannot be verified: use "
 				 "tls-psk-file=FILE, or tls-verify-peer=0 to "
 				 "trust whoever listens there");
 	if (needs_hostname(address) && !lib->set_tls_hostname)

@@ -15,11 +15,12 @@
 
 static const struct scheme {
 	const char *word;
-	bool is_unix, tls;
+	bool is_unix, tls, vsock;
 } schemes[] = {
-	{"nbd", false, false},	   {"nbd+tcp", false, false},
-	{"nbds", false, true},	   {"nbd+unix", true, false},
-	{"nbds+unix", true, true},
+	{"nbd+vsock", false, false, true}, {"nbds+vsock", false, true, true},
+	{"nbd", false, false, false},	   {"nbd+tcp", false, false, false},
+	{"nbds", false, true, false},	   {"nbd+unix", true, false, false},
+	{"nbds+unix", true, true, false},
 };
 
 static const struct scheme *find_scheme(const char *text)
@@ -284,6 +285,7 @@ static int parse_uri(struct nbd_address *out, const struct scheme *scheme,
 	if (path.len)
 		path = (struct span){path.at + 1, path.len - 1};
 	out->tls = scheme->tls;
+	out->vsock = scheme->vsock;
 	ret = parse_authority(out, scheme, authority, err);
 	if (!ret)
 		ret = decode(&out->export_name, path, err);

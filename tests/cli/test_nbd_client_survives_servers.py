@@ -131,6 +131,21 @@ def test_another_answer_on_the_next_connection(server, platter, tmp_path):
     assert server.served == 2
 
 
+@pytest.mark.parametrize("flags, least, most", [(h.FLAGS, 1, 1),
+                                                (h.FLAGS | 0x100, 2, 4)])
+def test_several_connections_only_if_they_see_the_same(
+        server, platter, tmp_path, flags, least, most):
+    """CAN_MULTI_CONN; with eight threads there is a use for them."""
+    size = 2**24
+    server.start(Script().with_(**go(h.export(size, flags))))
+    result = platter(["convert", "-m", "8", "-W", "-f", "raw", "-O", "raw",
+                      URI, "out"])
+    assert result.status == 0 and not result.err, result
+    assert (tmp_path / "out").read_bytes() == h.content(0, size)
+    server.stop()
+    assert least <= server.served <= most
+
+
 def test_the_end_at_every_byte(server, platter):
     """Of the handshake and of the first answers, in one process."""
     opening = ["-c", f"open -r -o driver=raw {URI}", "-c", "read -q 0 4k",
@@ -468,6 +483,16 @@ def test_times_that_are_none(platter, words):
     result = platter(["info", "--image-opts",
                       f"driver=nbd,path=s,{words}"])
     assert result.status == 1 and "number of seconds from" in result.err
+
+
+def test_an_export_does_not_grow(server, platter):
+    server.start(Script())
+    for size in ("1M", "+1M"):
+        result = platter(["resize", "-f", "raw", URI, size])
+        assert result.status == 1, result
+        assert "nbd storage is fixed at 65536 bytes" in result.err
+    result = platter(["create", "-f", "raw", URI, "1M"])
+    assert result.status == 1 and "cannot be created" in result.err, result
 
 
 def test_no_connection_is_made_again(platter):

@@ -203,3 +203,33 @@ def test_an_export_is_not_copied_into_itself(servers, tmp_path, platter):
         told = platter.bad("convert -n -O raw", source, [uri()])
         assert "is a source and the target" in told
     assert (tmp_path / "disk").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["qemu-nbd", "nbdkit"])
+def test_a_server_that_is_restarted(servers, tmp_path, platter_io, kind):
+    """Nobody knows what it has kept of the writes that no flush was behind:
+    there is an error, and no flush that claims them. What was flushed is
+    there."""
+    disk = random_disk(tmp_path / "disk", SIZE, [])
+
+    def start():
+        if kind == "nbdkit":
+            return servers.nbdkit("file disk")
+        return servers.qemu_nbd("-f raw disk")
+
+    server = start()
+    process = platter_io.start("-f raw", [URI])
+    process.stdin.write("write -q -P 1 0 64k\nflush\nread -P 1 0 64k\n"
+                        "write -P 2 1M 64k\n")
+    process.stdin.flush()
+    assert "read 65536/65536" in process.stdout.readline()
+    for line in process.stdout:
+        if "wrote 65536/65536" in line:
+            break
+    server.kill()
+    start()
+    out, _ = process.communicate("flush\nread 0 512\nwrite 0 512\nflush\n")
+    assert process.returncode == 1
+    assert "read failed" in out and "write failed" in out
+    assert out.count("flush") >= 2, out
+    assert disk.read_bytes()[:65536] == b"\1" * 65536

@@ -3,11 +3,13 @@
 
 import json
 import os
+import socket
 
 import pytest
-from nbd_peers import URI, random_disk, uri
+from nbd_peers import URI, find, random_disk, uri
 
 M = 1 << 20
+VSOCK_LOCAL = 1  # the machine itself
 WORDS = "driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=s"
 JSON = "json:" + json.dumps({
     "driver": "raw",
@@ -170,3 +172,27 @@ def test_an_unknown_export_is_refused(servers, tmp_path, platter):
     servers.qemu_nbd("-f raw -x there disk")
     platter.good("info", [uri(export="there")])
     assert "not" in platter.bad("info", [uri(export="gone")])
+
+
+def vsock_port():
+    """One that is free, where this machine can reach itself."""
+    with socket.socket(socket.AF_VSOCK) as probe, \
+            socket.socket(socket.AF_VSOCK) as client:
+        client.settimeout(1)
+        try:
+            probe.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+            probe.listen(1)
+            client.connect((VSOCK_LOCAL, probe.getsockname()[1]))
+        except OSError as error:
+            pytest.skip(f"vsock leads nowhere: {error}")
+        return probe.getsockname()[1]
+
+
+def test_another_machine(servers, tmp_path, platter):
+    disk = random_disk(tmp_path / "disk", M, [(0, M)])
+    port = vsock_port()
+    servers.start([find("nbdkit"), "-f", "--vsock", f"--port={port}", "-P",
+                   "v.pid", "file", "disk"], "v")
+    platter.good("convert -f raw -O raw",
+                 [f"nbd+vsock://{VSOCK_LOCAL}:{port}/"], "out")
+    assert (tmp_path / "out").read_bytes() == disk.read_bytes()

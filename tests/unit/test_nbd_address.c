@@ -88,9 +88,23 @@ static void only_schemes_of_nbd_are_names(void **state)
 	assert_false(nbd_address_is("nbd/x:y"));
 	assert_false(nbd_address_is("nbdx:y"));
 	assert_false(nbd_address_is("NBD:y"));
-	assert_false(nbd_address_is("nbd+vsock://2"));
+	assert_true(nbd_address_is("nbd+vsock://2"));
+	assert_false(nbd_address_is("nbd+ssh://2"));
 	assert_false(nbd_address_is("json:nbd:x"));
 	assert_false(nbd_address_is(""));
+}
+
+static int take(const char *text, struct nbd_address *address, size_t *left)
+{
+	struct options opts = {0};
+	struct error err = {0};
+	int ret;
+
+	assert_int_equal(options_parse(&opts, text, &err), 0);
+	ret = nbd_address_take(address, &opts, &err);
+	*left = opts.count;
+	options_release(&opts);
+	return ret;
 }
 
 static void uris_name_hosts(void **state)
@@ -133,6 +147,59 @@ static void names_have_one_spelling(void **state)
 	expect_name("nbd://h/%78", "nbd://h:10809/x");
 	expect_name("nbds://[::1]/x", "nbds://[::1]:10809/x");
 	expect_name("nbd+unix:///%1b?socket=%ff", "nbd+unix:///%1B?socket=%FF");
+}
+
+static void machines_have_numbers(void **state)
+{
+	struct nbd_address address, copy;
+	size_t left;
+
+	(void)state;
+	expect_name("nbd+vsock://3:70000/a%20b", "nbd+vsock://3:70000/a%20b");
+	expect_name("nbd+vsock:///x", "nbd+vsock://2:10809/x");
+	expect_name("nbds+vsock://4294967295",
+		    "nbds+vsock://4294967295:10809/");
+	expect_refused("nbd+vsock://h", "number of 32 bits, not 'h'");
+	expect_refused("nbd+vsock://4294967296", "not '4294967296'");
+	expect_refused("nbd+vsock://1:4294967296", "vsock port");
+	expect_refused("nbd+vsock://1:-1", "vsock port");
+	expect_refused("nbd+vsock://1/?socket=s", "'socket' is not known");
+	assert_int_equal(take("server.type=vsock,server.cid=3,server.port=5",
+			      &address, &left),
+			 0);
+	assert_string_equal(address.name, "nbd+vsock://3:5/");
+	assert_int_equal(nbd_address_copy(&copy, &address), 0);
+	assert_true(copy.vsock);
+	nbd_address_release(&copy);
+	nbd_address_release(&address);
+	assert_int_equal(take("server.cid=3", &address, &left), -EINVAL);
+	assert_int_equal(take("server.type=inet,server.cid=3", &address, &left),
+			 -EINVAL);
+	assert_int_equal(take("server.type=vsock,server.cid=3,server.host=3",
+			      &address, &left),
+			 -EINVAL);
+	assert_int_equal(take("server.type=vsock,path=/s", &address, &left),
+			 -EINVAL);
+}
+
+static void times_are_seconds(void **state)
+{
+	struct nbd_address address;
+
+	(void)state;
+	address = parsed("nbd://h");
+	assert_int_equal(address.timeout_seconds, NBD_TIMEOUT_SECONDS);
+	assert_int_equal(address.open_timeout_seconds, 0);
+	nbd_address_release(&address);
+	address = parsed("nbd://h/?timeout=5&open-timeout=86400");
+	assert_int_equal(address.timeout_seconds, 5);
+	assert_int_equal(address.open_timeout_seconds, 86400);
+	/* Where an export is does not depend on them. */
+	assert_string_equal(address.name, "nbd://h:10809/");
+	nbd_address_release(&address);
+	expect_refused("nbd://h/?timeout=0", "from 1 to 86400, not '0'");
+	expect_refused("nbd://h/?timeout=4294967297", "not '4294967297'");
+	expect_refused("nbd://h/?open-timeout=", "from 0 to 86400");
 }
 
 static void tls_comes_with_its_credentials(void **state)
@@ -199,19 +266,6 @@ static void bad_names_are_refused(void **state)
 	free(name);
 }
 
-static int take(const char *text, struct nbd_address *address, size_t *left)
-{
-	struct options opts = {0};
-	struct error err = {0};
-	int ret;
-
-	assert_int_equal(options_parse(&opts, text, &err), 0);
-	ret = nbd_address_take(address, &opts, &err);
-	*left = opts.count;
-	options_release(&opts);
-	return ret;
-}
-
 static void options_name_the_same(void **state)
 {
 	struct nbd_address address;
@@ -268,6 +322,8 @@ int main(void)
 		cmocka_unit_test(uris_name_sockets),
 		cmocka_unit_test(older_forms_are_not_encoded),
 		cmocka_unit_test(names_have_one_spelling),
+		cmocka_unit_test(machines_have_numbers),
+		cmocka_unit_test(times_are_seconds),
 		cmocka_unit_test(tls_comes_with_its_credentials),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(options_name_the_same),
