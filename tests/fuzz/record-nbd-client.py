@@ -5,8 +5,8 @@
     tests/fuzz/record-nbd-client.py [FOLDER]
 
 The results are in the tree; run this only to make other ones. What it has done
-is what the target does, so that the answers fit its requests. PLATTER names the
-program that is the client.
+is what the target does, by the same library, so that the answers fit its requests.
+PLATTER names the program that is one of the servers.
 """
 
 import os
@@ -18,16 +18,16 @@ import tempfile
 import threading
 import time
 
+import nbd
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PLATTER = os.environ.get("PLATTER", str(TOP / "build" / "platter"))
 WRITABLE, READ_ONLY = b"\2", b"\0"  # the target's first byte
 SIZE = 64 * 1024 + 512
-USE = ["read 0 1k", "write 1k 512", "write -z -u 2k 1k", "discard 4k 1k",
-       "map", "flush", "read 0 4k", "map"]
 SERVERS = {
-    "qemu-nbd": (WRITABLE, ["qemu-nbd", "-t", "-f", "raw", "-k", "SOCKET",
+    "qemu-nbd": (WRITABLE, ["qemu-nbd", "-t", "-e", "2", "-f", "raw", "-k", "SOCKET",
                             "disk"]),
-    "qemu-nbd-read-only": (READ_ONLY, ["qemu-nbd", "-t", "-r", "-f", "raw",
+    "qemu-nbd-read-only": (READ_ONLY, ["qemu-nbd", "-t", "-e", "2", "-r", "-f", "raw",
                                        "-k", "SOCKET", "disk"]),
     "nbdkit": (WRITABLE, ["nbdkit", "-f", "-U", "SOCKET", "file", "disk"]),
     "nbdkit-simple": (WRITABLE, ["nbdkit", "-f", "--no-sr", "-U", "SOCKET",
@@ -72,24 +72,45 @@ def connected(path):
             time.sleep(0.01)
 
 
+def use(path, read_only):
+    """What use() of the target does; errors are a part of it."""
+    client = nbd.NBD()
+    client.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    client.set_strict_mode(0)
+    client.connect_unix(str(path))
+    changes = [lambda: client.pwrite(b"\1\2\3".ljust(512, b"\0"), 1024),
+               lambda: client.zero(1024, 2048),
+               lambda: client.trim(1024, 4096)]
+    holes = [lambda: client.block_status(SIZE, 0, lambda *_: 0)]
+    if not client.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION):
+        holes = []
+    steps = [lambda: client.pread(1024, 0), *([] if read_only else changes),
+             *holes, *([] if read_only else [client.flush]),
+             lambda: client.pread(4096, 0), *holes]
+    for step in steps:
+        try:
+            step()
+        except nbd.Error:
+            pass
+    client.shutdown()
+
+
 def converse(folder, read_only):
     """Between a client and the server; what the server said."""
+    connected(folder / "s").close()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "between"))
     listener.listen(1)
-    words = [word for line in USE if not read_only or line[0] in "rm"
-             for word in ("-c", line)]
-    with subprocess.Popen(
-            [PLATTER, "io", "-f", "raw", *(["-r"] if read_only else []),
-             *words, f"nbd+unix:///?socket={folder}/between"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        client, _ = listener.accept()
-        server = connected(folder / "s")
-        said = []
-        up = threading.Thread(target=pump, args=(client, server, []))
-        up.start()
-        pump(server, client, said)
-        up.join()
+    user = threading.Thread(target=use, args=(folder / "between", read_only))
+    user.start()
+    client, _ = listener.accept()
+    server = connected(folder / "s")
+    said = []
+    up = threading.Thread(target=pump, args=(client, server, []))
+    up.start()
+    pump(server, client, said)
+    up.join()
+    user.join()
     for sock in (client, server, listener):
         sock.close()
     return b"".join(said)
