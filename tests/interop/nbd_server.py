@@ -21,8 +21,8 @@ REPLY_MAGIC = 0x3e889045565a9
 EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO = 1, 2, 3, 5, 6, 7
 STRUCTURED, LIST_META, SET_META, EXTENDED = 8, 9, 10, 11
 ACK, SERVER, INFO_REPLY, META_REPLY = 1, 2, 3, 4
-UNSUP, POLICY, INVALID, TLS_REQD, UNKNOWN = (
-    0x80000000 + n for n in (1, 2, 3, 5, 6))
+UNSUP, POLICY, INVALID, TLS_REQD, UNKNOWN, EXT_HEADER_REQD = (
+    0x80000000 + n for n in (1, 2, 3, 5, 6, 10))
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS = range(8)
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << n for n in range(6))
@@ -134,8 +134,7 @@ class Client:
         return greeting
 
     def send_option(self, option, data=b"", length=None):
-        length = len(data) if length is None else length
-        self.send(struct.pack(">QII", IHAVEOPT, option, length) + data)
+        self.send(option_bytes(option, data, length))
 
     def option_reply(self):
         """option, type, data"""
@@ -179,13 +178,8 @@ class Client:
 
     def send_request(self, command, offset, length, flags=0, payload=b"",
                      cookie=0):
-        if self.extended:
-            head = struct.pack(">IHHQQQ", 0x21e41c71, flags, command, cookie,
-                               offset, length)
-        else:
-            head = struct.pack(">IHHQQI", 0x25609513, flags, command, cookie,
-                               offset, length)
-        self.send(head + payload)
+        self.send(request_bytes(self.extended, command, offset, length, flags,
+                                cookie) + payload)
 
     def reply_head(self):
         """magic, error, cookie of a simple reply"""
@@ -248,6 +242,17 @@ class Client:
             seen += size
         assert seen == length
         return bytes(data)
+
+
+def option_bytes(option, data=b"", length=None):
+    length = len(data) if length is None else length
+    return struct.pack(">QII", IHAVEOPT, option, length) + data
+
+
+def request_bytes(extended, command, offset, length, flags=0, cookie=0):
+    magic, form = ((0x21e41c71, ">IHHQQQ") if extended
+                   else (0x25609513, ">IHHQQI"))
+    return struct.pack(form, magic, flags, command, cookie, offset, length)
 
 
 def go_data(name, infos=()):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The handshake: every option, in any order, whole, broken or cut short."""
+"""The handshake: every option, whole or broken. Orders of them, and cuts, are in
+test_serve_handshake_orders.py."""
 
-import itertools
 import struct
 
 import nbd_server as wire
@@ -232,78 +232,14 @@ def test_thousands_of_queries_are_fine(client):
     assert names_of(replies) == [b"base:allocation"]
 
 
-# --- order and ends ----------------------------------------------------------
-
-OPTIONS = {
-    "list": (wire.LIST, b""),
-    "structured": (wire.STRUCTURED, b""),
-    "extended": (wire.EXTENDED, b""),
-    "starttls": (wire.STARTTLS, b""),
-    "info": (wire.INFO, wire.go_data(b"two")),
-    "bad go": (wire.GO, wire.go_data(b"none")),
-    "set": (wire.SET_META, wire.meta_data(b"one", b"base:allocation")),
-    "list meta": (wire.LIST_META, wire.meta_data(b"one")),
-    "unknown": (99, b"abc"),
-}
-
-
-def test_every_order_of_up_to_four_options(server):
-    """Each has its answer, and then an export can be chosen and read."""
-    for count in range(5):
-        for order in itertools.product(OPTIONS.values(), repeat=count):
-            client = server.connect()
-            client.greet()
-            # In one go: answers come in order all the same.
-            for option, data in order:
-                client.send_option(option, data)
-            client.send_option(wire.GO, wire.go_data(b"one"))
-            last = []
-            while len(last) <= count:
-                echo, kind, _ = client.option_reply()
-                if kind == wire.ACK or kind >= 0x80000000:
-                    last.append((echo, kind))
-            assert [echo for echo, _ in last[:-1]] == [o for o, _ in order]
-            assert last[-1] == (wire.GO, wire.ACK)
-            client.extended = (wire.EXTENDED, b"") in order
-            assert client.error_of(wire.FLUSH, 0, 0) == 0
-            client.close()
-
-
-def conversation():
-    """All that a client says, up to a write, whole."""
-    return b"".join([
-        struct.pack(">I", 3),
-        struct.pack(">QII", wire.IHAVEOPT, wire.LIST, 0),
-        struct.pack(">QII", wire.IHAVEOPT, wire.STRUCTURED, 0),
-        option(wire.SET_META, wire.meta_data(b"one", b"base:allocation")),
-        option(wire.INFO, wire.go_data(b"one", (1, 3))),
-        option(wire.GO, wire.go_data(b"one", (3,))),
-        struct.pack(">IHHQQI", 0x25609513, 0, wire.STATUS, 1, 0, 4096),
-        struct.pack(">IHHQQI", 0x25609513, 0, wire.READ, 2, 0, 100),
-        struct.pack(">IHHQQI", 0x25609513, 0, wire.WRITE, 3, 0, 100),
-        b"x" * 100,
-    ])
-
-
-def option(code, data):
-    return struct.pack(">QII", wire.IHAVEOPT, code, len(data)) + data
-
-
-def test_a_client_may_leave_at_any_byte(server, tmp_path):
-    said = conversation()
-    for cut in range(len(said)):
-        client = server.connect()
-        client.send(said[:cut])
-        client.close()
-    still_serves(server)
-    # The write was never whole, so nothing of it was written.
-    assert (tmp_path / "one.raw").read_bytes() == bytes(SIZE)
+# --- ends --------------------------------------------------------------------
 
 
 def test_a_client_may_leave_without_reading(server):
     for _ in range(50):
         client = server.connect()
-        client.send(struct.pack(">I", 3) + option(wire.LIST, b"") * 200 +
-                    option(wire.ABORT, b""))
+        client.send(struct.pack(">I", 3) +
+                    wire.option_bytes(wire.LIST) * 200 +
+                    wire.option_bytes(wire.ABORT))
         client.close()
     still_serves(server)
