@@ -210,9 +210,9 @@ static const struct format_driver *backing_driver(const struct image *img,
 		if (!opener->allow_probing)
 			error_set(err, EACCES,
 				  "No format is recorded for the backing file "
-				  "'%s', and it is not probed for an untrusted "
-				  "image",
-				  img->backing_name);
+				  "'%s', and formats are not guessed here%s",
+				  quote_name(&quoted, img->backing_name),
+				  opener->hint ? opener->hint : "");
 		return NULL;
 	}
 	driver = format_find(img->backing_format);

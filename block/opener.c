@@ -142,19 +142,28 @@ static int could_not_open(const char *path, int ret, struct error *err)
 			       quote_name(&quoted, path));
 }
 
-static int outside(const char *path, const char *folder, struct error *err)
+static const char *hint_of(const struct opener *opener)
+{
+	return opener->hint ? opener->hint : "";
+}
+
+static int outside(const struct opener *opener, const char *path,
+		   struct error *err)
 {
 	struct quoted_name quoted;
 
 	return error_set(err, EACCES,
 			 "Could not open '%s': it is outside '%s', the only "
-			 "folder in which files that an image names may be",
-			 quote_name(&quoted, path), folder);
+			 "folder in which files that an image names may be%s",
+			 quote_name(&quoted, path), opener->directory,
+			 hint_of(opener));
 }
 
 /* Returns a descriptor, or fails if `path` leads out of the folder. */
-static int open_beneath(const char *folder, const char *path, struct error *err)
+static int open_beneath(const struct opener *opener, const char *path,
+			struct error *err)
 {
+	const char *folder = opener->directory;
 	char *real_folder = realpath(folder, NULL), *real_path, *below;
 	int ret;
 
@@ -166,7 +175,7 @@ static int open_beneath(const char *folder, const char *path, struct error *err)
 	} else {
 		below = part_below(real_path, real_folder);
 		ret = below ? walk(real_folder, below)
-			    : outside(path, folder, err);
+			    : outside(opener, path, err);
 		if (below && ret < 0)
 			could_not_open(path, ret, err);
 	}
@@ -185,14 +194,15 @@ static int quote_failure(int ret, const char *path, struct error *err)
 	return ret;
 }
 
-static int refuse(const char *path, struct error *err)
+static int refuse(const struct opener *opener, const char *path,
+		  struct error *err)
 {
 	struct quoted_name quoted;
 
 	return error_set(err, EACCES,
 			 "Could not open '%s': an image names it, and files "
-			 "that images name are not opened here",
-			 quote_name(&quoted, path));
+			 "that images name are not opened here%s",
+			 quote_name(&quoted, path), hint_of(opener));
 }
 
 /* The address comes out of an image: no message shows it as it is. */
@@ -241,12 +251,12 @@ int opener_open(const struct opener *opener, const char *path, bool direct,
 		flags |= FILE_OPEN_NO_DEVICE;
 	switch (opener->policy) {
 	case OPENER_NONE:
-		return refuse(path, err);
+		return refuse(opener, path, err);
 	case OPENER_BENEATH:
 		assert(opener->directory);
 		if (nbd_address_is(path))
-			return outside(path, opener->directory, err);
-		fd = open_beneath(opener->directory, path, err);
+			return outside(opener, path, err);
+		fd = open_beneath(opener, path, err);
 		if (fd < 0)
 			return fd;
 		return quote_failure(

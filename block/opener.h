@@ -26,6 +26,8 @@ struct opener {
 	bool allow_probing;
 	bool force_share;    /* -U was given */
 	bool distrust_holes; /* as FILE_OPEN_DISTRUST_HOLES */
+	/* Ends a message of refusal: what would allow it; NULL: none known. */
+	const char *hint;
 };
 
 /*

@@ -71,7 +71,7 @@ const struct command commands[] = {
 	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-s] [-t cache] "
 	 "[-U] "
 	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
-	 "[-B bitmap ...] [-l snapshot] "
+	 "[--backing policy] [-B bitmap ...] [-l snapshot] "
 	 "[-k socket | [-b address] [-p port]] [-e clients] "
 	 "[--stats[=ofmt]] [--fork] [--pid-file file] [filename]",
 	 command_serve},

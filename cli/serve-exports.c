@@ -13,6 +13,7 @@
 #include "cli/message.h"
 #include "cli/open.h"
 #include "cli/serve-run.h"
+#include "cli/serve-trust.h"
 #include "formats/registry.h"
 #include "nbd-server/export.h"
 #include "nbd-server/stats.h"
@@ -114,7 +115,7 @@ static struct image *open_disk(const struct command_context *ctx,
 	request.flags |= IMAGE_GUEST_IO;
 	if (!from->read_only && !plan->snapshot)
 		request.flags |= IMAGE_WRITE;
-	img = open_image(ctx, &request);
+	img = serve_open_image(ctx, &request, plan->backing);
 	if (img && (!show_snapshot(img, plan) ||
 		    (plan->snapshot && !add_scratch(&img)))) {
 		open_close(img);

@@ -12,6 +12,7 @@
 #include "block/options.h"
 #include "cli/open.h"
 #include "cli/serve-stats.h"
+#include "cli/serve-trust.h"
 #include "nbd-server/export.h"
 #include "nbd-server/tls.h"
 
@@ -41,7 +42,8 @@ struct serve_plan {
 	struct serve_export *exports;
 	size_t export_count;
 	bool needs_format; /* formats are never guessed */
-	bool discard;	   /* trims give space back */
+	enum serve_backing backing;
+	bool discard; /* trims give space back */
 	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
 	/* Names of bitmaps, each offered as qemu:dirty-bitmap:NAME. */

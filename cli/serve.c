@@ -21,7 +21,7 @@ struct serve_words {
 	struct arg_list exports;   /* NAME=FILE */
 	struct arg_list bitmaps;
 	struct serve_tls_words tls;
-	const char *cache, *shared, *stats, *load_snapshot;
+	const char *cache, *shared, *stats, *load_snapshot, *backing;
 };
 
 /* `text` is NAME=FILE; cuts it, so that both are strings. */
@@ -97,6 +97,7 @@ static bool check_words(struct serve_words *words)
 	plan->max_clients = CLIENTS_DEFAULT;
 	plan->persistent = true;
 	plan->needs_format = true;
+	plan->backing = SERVE_BACKING_BENEATH;
 	plan->discard = true;
 	if (plan->unix_path && (plan->address || plan->port)) {
 		message_usage("--socket and --bind or --port exclude each "
@@ -111,7 +112,8 @@ static bool check_words(struct serve_words *words)
 	plan->bitmaps = words->bitmaps.items;
 	plan->bitmap_count = words->bitmaps.count;
 	words->first.read_only |= words->load_snapshot != NULL;
-	return serve_take_snapshot(&plan->shown, words->load_snapshot) &&
+	return serve_backing_parse(words->backing, &plan->backing) &&
+	       serve_take_snapshot(&plan->shown, words->load_snapshot) &&
 	       serve_stats_parse(words->stats, &plan->stats) &&
 	       open_cache_mode(words->cache, "cache mode",
 			       &words->first.image.cache);
@@ -129,6 +131,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'r', "read-only", ARG_FLAG, &first->read_only, NULL},
 		{'t', "cache", ARG_TEXT, &words.cache, NULL},
 		{'U', "force-share", ARG_FLAG, &first->image.force_share, NULL},
+		{0, "backing", ARG_TEXT, &words.backing, NULL},
 		{'B', "bitmap", ARG_LIST, &words.bitmaps, NULL},
 		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
 		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
