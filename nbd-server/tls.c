@@ -23,6 +23,11 @@ static int fail(struct error *err, const char *path)
 			 reason ? reason : "unknown reason");
 }
 
+/*
+ * All of the chain is looked up: a certificate is worth nothing if its
+ * authority's was revoked. So each authority in the chain needs a list here,
+ * and clients are refused where one is missing or out of date.
+ */
 static int load_crl(const struct tls_context *tls, const char *path,
 		    struct error *err)
 {
@@ -31,7 +36,8 @@ static int load_crl(const struct tls_context *tls, const char *path,
 
 	if (!lookup || X509_load_crl_file(lookup, path, X509_FILETYPE_PEM) < 1)
 		return fail(err, path);
-	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+	X509_STORE_set_flags(store,
+			     X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
 	return 0;
 }
 

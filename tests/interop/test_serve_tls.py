@@ -14,7 +14,7 @@ import nbd_server as wire
 import pytest
 from conftest import find
 from nbd_server import Server, serving
-from tls_keys import authority, certify
+from tls_keys import authority, certify, revoke
 
 SIZE = 4 << 20
 KEY = "0123456789abcdef" * 4
@@ -252,6 +252,59 @@ def test_only_the_right_clients_come_in(platter_path, tmp_path, disk, keys,
             can_use(secured(server, keys, name))
 
 
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory):
+    """Clients of an authority that another one vouches for."""
+    folder = authority(tmp_path_factory.mktemp("chained") / "good")
+    certify(folder, "server", "localhost")
+    certify(folder, "middle", "/CN=middle", more="basicConstraints=CA:TRUE")
+    certify(folder, "alone", "/CN=alice", ca="middle")
+    (folder / "client-key.pem").write_bytes(
+        (folder / "alone-key.pem").read_bytes())
+    (folder / "client-cert.pem").write_text(
+        "".join((folder / f"{role}-cert.pem").read_text()
+                for role in ("alone", "middle")))
+    return folder
+
+
+LISTS = [  # what either authority has revoked (None: no list), the reason
+    ([], [], None),
+    ([], ["alone"], "certificate revoked"),
+    (["middle"], [], "certificate revoked"),
+    (["server"], [], None),
+    ([], None, "unable to get certificate CRL"),
+    (None, [], "unable to get certificate CRL"),
+]
+
+
+@pytest.mark.parametrize("top,middle,reason", LISTS)
+def test_what_was_revoked_is_refused(platter_path, tmp_path, disk, chained,
+                                     top, middle, reason):
+    says = failed(f"certificate verify failed: {reason}") if reason else ""
+    (chained / "ca-crl.pem").write_text(
+        "".join(revoke(chained, ca, *roles)
+                for ca, roles in (("ca", top), ("middle", middle))
+                if roles is not None))
+    with serving(platter_path, tmp_path, "--tls-certificates", chained,
+                 "--tls-verify-peer", "-f", "raw", disk,
+                 says=says) as server:
+        if reason:
+            with pytest.raises((OSError, EOFError)):
+                can_use(secured(server, chained.parent, "good"))
+        else:
+            assert can_use(secured(server, chained.parent, "good"))
+
+
+def test_lists_that_are_none(platter, disk, keys, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for file in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
+        (folder / file).write_bytes((keys / "good" / file).read_bytes())
+    (folder / "ca-crl.pem").write_text("junk\n")
+    told = platter.bad("serve -k s --tls-certificates mixed -f raw", [disk])
+    assert "mixed/ca-crl.pem" in told
+
+
 # --- with keys that both have ------------------------------------------------
 
 
@@ -325,6 +378,10 @@ def test_our_client_comes_by_certificates(platter_path, tmp_path, disk, keys):
             if done.returncode == 0 or time.monotonic() > give_up:
                 break
         assert (done.returncode, done.stderr) == (0, "")
+        # The certificate is for another name than this.
+        done = run(platter_path, "info", "-f", "raw",
+                   f"nbds://127.0.0.1:{port}/?tls-certificates={keys}/good")
+        assert done.returncode == 1 and "127.0.0.1" in done.stderr
     finally:
         process.terminate()
         assert process.wait(timeout=30) == 0

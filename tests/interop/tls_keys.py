@@ -22,14 +22,31 @@ def authority(folder):
     return folder
 
 
-def certify(folder, role, subject, days="2", ca="ca"):
+def certify(folder, role, subject, days="2", ca="ca", more=""):
     """ROLE-cert.pem and ROLE-key.pem, by that authority; a subject that is no
-    /PATH= is a host's name."""
+    /PATH= is a host's name. `more` are extensions."""
     path = subject if subject.startswith("/") else f"/CN={subject}"
     openssl(folder, "req", *EC, "-keyout", f"{role}-key.pem", "-out",
             f"{role}.csr", "-utf8", "-subj", path)
-    (folder / "ext").write_text("" if path == subject
-                                else f"subjectAltName=DNS:{subject}\n")
+    if path != subject:
+        more += f"\nsubjectAltName=DNS:{subject}"
+    (folder / "ext").write_text(more + "\n")
     openssl(folder, "x509", "-req", "-in", f"{role}.csr", "-CA",
             f"{ca}-cert.pem", "-CAkey", f"{ca}-key.pem", "-CAcreateserial",
             "-extfile", "ext", "-out", f"{role}-cert.pem", "-days", days)
+
+
+def revoke(folder, ca, *roles):
+    """The list of what that authority has revoked: all of `roles`."""
+    names = ("index", "number")
+    (folder / "ca.conf").write_text(
+        "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ncrlnumber=number\n"
+        "default_md=sha256\ndefault_crl_days=2\n")
+    for name, text in zip(names, ("", "01\n")):
+        (folder / name).write_text(text)
+    base = ("ca", "-config", "ca.conf", "-cert", f"{ca}-cert.pem", "-keyfile",
+            f"{ca}-key.pem")
+    for role in roles:
+        openssl(folder, *base, "-revoke", f"{role}-cert.pem")
+    openssl(folder, *base, "-gencrl", "-out", f"{ca}-list.pem")
+    return (folder / f"{ca}-list.pem").read_text()
