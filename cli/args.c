@@ -243,7 +243,7 @@ static int handle(const struct getopt_table *table, struct command_context *ctx,
 			command_print_help(command_find(ctx->name));
 		return 0;
 	case OPT_OBJECT:
-		return object_accept(optarg) ? -1 : 1;
+		return object_accept(&ctx->objects, optarg) ? -1 : 1;
 	case OPT_UNTRUSTED:
 		return command_trust_nothing(ctx, optarg) ? -1 : 1;
 	case OPT_MAX_CPU:

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "block/opener.h"
+#include "cli/object.h"
 
 struct guard;
 
@@ -20,6 +21,7 @@ struct command_context {
 	const char *name;    /* of the command, as in the table */
 	struct opener trust; /* what images may make us open */
 	unsigned open_flags; /* IMAGE_* for every image that is read */
+	struct object_list objects;
 	struct guard *guard; /* of --untrusted; may be inactive, never NULL */
 	/* Of a program that is no command of the table; else NULL. */
 	void (*print_help)(void);

@@ -140,6 +140,7 @@ int main(int argc, char **argv)
 	} else {
 		status = run_program(&ctx, argc, argv);
 	}
+	objects_release(&ctx.objects);
 	guard_release(&guard);
 	return finish_output(status);
 }

@@ -16,9 +16,10 @@
 #include "block/clock.h"
 #include "block/error.h"
 #include "block/quote.h"
+#include "block/storage/nbd-address.h"
 #include "block/storage/nbd-library.h"
+#include "block/storage/nbd-tls.h"
 #include "cli/message.h"
-#include "cli/serve-run.h"
 #include "nbd-server/wire.h"
 
 /* A server that names more than this means harm. */
@@ -251,29 +252,40 @@ static bool say_why(const struct lister *at, const char *what)
 	return false;
 }
 
-static bool connect_to(struct lister *at, const char *unix_path,
-		       const char *address, const char *port)
+static bool connect_to(struct lister *at, const struct nbd_address *address)
 {
+	const struct nbd_library *lib = at->lib;
+	const char *path = address->socket;
 	char *what;
 	bool good;
 
 	if (asprintf(&what, "Failed to connect to '%s%s%s'",
-		     unix_path ? unix_path : address, unix_path ? "" : ":",
-		     unix_path ? "" : port) < 0) {
+		     path ? path : address->host, path ? "" : ":",
+		     path ? "" : address->port) < 0) {
 		message_error("Out of memory");
 		return false;
 	}
-	good = at->lib->set_opt_mode(at->handle, true) == 0;
-	if (good && unix_path)
-		good = settle(at,
-			      at->lib->aio_connect_unix(at->handle, unix_path));
+	good = lib->set_opt_mode(at->handle, true) == 0;
+	if (good && path)
+		good = settle(at, lib->aio_connect_unix(at->handle, path));
 	else if (good)
-		good = settle(at, at->lib->aio_connect_tcp(at->handle, address,
-							   port));
+		good = settle(at,
+			      lib->aio_connect_tcp(at->handle, address->host,
+						   address->port));
 	if (!good)
 		say_why(at, what);
 	free(what);
 	return good;
+}
+
+static bool secure(const struct lister *at, const struct nbd_address *address)
+{
+	struct error err = {0};
+
+	if (nbd_tls_set_up(at->lib, at->handle, address, &err) == 0)
+		return true;
+	message_error("%s", err.message);
+	return false;
 }
 
 static bool print_all(struct lister *at)
@@ -295,7 +307,7 @@ static bool print_all(struct lister *at)
 	return true;
 }
 
-int qemu_nbd_list(const char *unix_path, const char *address, const char *port)
+int qemu_nbd_list(const struct nbd_address *address)
 {
 	struct error err = {0};
 	struct lister at = {.lib = nbd_library_get(&err),
@@ -311,8 +323,7 @@ int qemu_nbd_list(const char *unix_path, const char *address, const char *port)
 		say_why(&at, "Failed to list the exports");
 		return 1;
 	}
-	good = connect_to(&at, unix_path, address ? address : "0.0.0.0",
-			  port ? port : SERVE_DEFAULT_PORT) &&
+	good = secure(&at, address) && connect_to(&at, address) &&
 	       print_all(&at);
 	release(&at.exports);
 	at.lib->close(at.handle);

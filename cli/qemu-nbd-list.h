@@ -3,10 +3,13 @@
 #ifndef PLATTER_CLI_QEMU_NBD_LIST_H
 #define PLATTER_CLI_QEMU_NBD_LIST_H
 
+struct nbd_address;
+
 /*
- * Of the server at the Unix socket, or else at the address and port; NULL is
- * the default of each. Returns the exit status, after a message if not 0.
+ * Of the server at that address: a socket, or a host and a port, and TLS. What
+ * it says of an export does not matter. Returns the exit status, after a
+ * message if it is not 0.
  */
-int qemu_nbd_list(const char *unix_path, const char *address, const char *port);
+int qemu_nbd_list(const struct nbd_address *address);
 
 #endif

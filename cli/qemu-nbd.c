@@ -4,16 +4,19 @@
  * statuses, made into a plan to serve one image.
  */
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "block/error.h"
+#include "block/storage/nbd-address.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/listen.h"
 #include "cli/message.h"
 #include "cli/qemu-nbd-list.h"
+#include "cli/qemu-nbd-tls.h"
 #include "cli/serve-exports.h"
 #include "cli/serve-run.h"
 
@@ -22,13 +25,13 @@
 struct words {
 	struct serve_plan plan;
 	struct serve_export export;
+	struct qemu_nbd_tls tls;
 	bool version, list, verbose, nocache;
 	const char *cache, *aio, *discard, *detect_zeroes;
 	const char *shared, *offset;
 	/* known, so that the message is not that they are unknown */
 	bool disconnect;
 	const char *connect, *bitmap, *load_snapshot, *selinux_label;
-	const char *tls_creds, *tls_hostname, *tls_authz;
 	const char *trace; /* ignored */
 	char offset_text[24];
 };
@@ -52,6 +55,13 @@ static const char help_text[] =
 	"  -x, --export-name=NAME    name of the export (default: empty)\n"
 	"  -D, --description=TEXT    what clients are told about it\n"
 	"  -v, --verbose             keep stderr behind --fork\n"
+	"      --tls-creds=ID        TLS, with these credentials: an --object\n"
+	"                            tls-creds-x509 or tls-creds-psk\n"
+	"      --tls-authz=ID        who may come: an --object authz-simple "
+	"or\n"
+	"                            authz-list\n"
+	"      --tls-hostname=NAME   with -L, the name that the server has to "
+	"have\n"
 	"\n"
 	"The image:\n"
 	"  -f, --format=FORMAT       its format; guessed if left out\n"
@@ -77,7 +87,7 @@ static const char help_text[] =
 	"  -L, --list                list the exports of a server\n"
 	"      --fork                return when clients may come\n"
 	"      --pid-file=PATH       keep the process number there\n"
-	"      --object DEF          a secret or credentials\n"
+	"      --object DEF          TLS credentials, or who may come by them\n"
 	"  -T, --trace               accepted and ignored\n";
 
 static void print_help(void)
@@ -230,8 +240,6 @@ static bool is_supported(const struct words *words)
 		{words->connect, "--connect is not supported; use nbd-client"},
 		{words->disconnect,
 		 "--disconnect is not supported; use nbd-client -d"},
-		{words->tls_creds || words->tls_hostname || words->tls_authz,
-		 "TLS is not supported yet"},
 		{words->selinux_label, "--selinux-label is not supported"},
 	};
 
@@ -269,9 +277,20 @@ static bool was_activated(void)
 	return activated;
 }
 
-static int list(const struct words *words, const struct args *args)
+/* An address that only borrows has no const either. */
+static char *borrow(const char *text)
+{
+	return (char *)(uintptr_t)text;
+}
+
+static int list(struct words *words, const struct args *args)
 {
 	const struct serve_plan *plan = &words->plan;
+	struct nbd_address address = {
+		.socket = borrow(plan->unix_path),
+		.host = borrow(plan->address ? plan->address : "0.0.0.0"),
+		.port = borrow(plan->port ? plan->port : SERVE_DEFAULT_PORT),
+	};
 
 	if (was_activated())
 		message_error("List mode is incompatible with socket "
@@ -283,9 +302,8 @@ static int list(const struct words *words, const struct args *args)
 			      "settings");
 	else if (plan->fork)
 		message_error("List mode is incompatible with forking");
-	else
-		return qemu_nbd_list(plan->unix_path, plan->address,
-				     plan->port);
+	else if (qemu_nbd_tls_list(&words->tls, &address))
+		return qemu_nbd_list(&address);
 	return 1;
 }
 
@@ -300,6 +318,10 @@ static int serve(struct command_context *ctx, struct words *words,
 		message_error("--image-opts and -f are mutually exclusive");
 		return 1;
 	}
+	if (!qemu_nbd_tls_serve(&words->tls, &ctx->objects))
+		return 1;
+	plan->tls = words->tls.args;
+	plan->tls_required = words->tls.required;
 	words->export.image.name = args->operands[0];
 	plan->exports = &words->export;
 	plan->export_count = 1;
@@ -347,9 +369,9 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 		{'A', "allocation-depth", ARG_FLAG, &plan->offers_depth, NULL},
 		{'B', "bitmap", ARG_TEXT, &words.bitmap, NULL},
 		{'L', "list", ARG_FLAG, &words.list, NULL},
-		{0, "tls-creds", ARG_TEXT, &words.tls_creds, NULL},
-		{0, "tls-hostname", ARG_TEXT, &words.tls_hostname, NULL},
-		{0, "tls-authz", ARG_TEXT, &words.tls_authz, NULL},
+		{0, "tls-creds", ARG_TEXT, &words.tls.creds, NULL},
+		{0, "tls-hostname", ARG_TEXT, &words.tls.hostname, NULL},
+		{0, "tls-authz", ARG_TEXT, &words.tls.authz, NULL},
 		{'T', "trace", ARG_TEXT, &words.trace, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
 		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},

@@ -54,7 +54,8 @@ static const char *name_for(const struct tls_authz *authz,
 			    const struct tls_rule *rule,
 			    const struct names *names)
 {
-	return authz->by_dn || strchr(rule->match, '=') ? names->dn : names->cn;
+	return authz->as_qemu || strchr(rule->match, '=') ? names->dn
+							  : names->cn;
 }
 
 static bool may_come(const struct tls_authz *authz, const struct names *names)
@@ -72,10 +73,12 @@ static bool may_come(const struct tls_authz *authz, const struct names *names)
 
 /* ---- names ---- */
 
-/* In UTF-8, the most special part first, as RFC 4514 has it. */
-static char *distinguished_name(const X509_NAME *subject)
+/* In UTF-8, backwards as RFC 4514 has it, or in order. */
+static char *distinguished_name(const X509_NAME *subject, bool in_order)
 {
-	const unsigned long flags = XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB;
+	const unsigned long flags =
+		XN_FLAG_RFC2253 &
+		~(ASN1_STRFLGS_ESC_MSB | (in_order ? XN_FLAG_DN_REV : 0));
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *dn = OPENSSL_zalloc(DN_MAX);
 	bool good = bio && dn &&
@@ -123,7 +126,7 @@ static int authorise_certificate(const struct tls_context *tls, const SSL *ssl,
 	if (!cert || tls->lib->SSL_get_verify_result(ssl) != X509_V_OK)
 		return refuse(NULL, err);
 	subject = X509_get_subject_name(cert);
-	names.dn = distinguished_name(subject);
+	names.dn = distinguished_name(subject, tls->authz->as_qemu);
 	names.cn = common_name(subject);
 	/* A rule against it might be there, so it needs a name. */
 	if (!names.dn || !may_come(tls->authz, &names))

@@ -24,14 +24,15 @@ struct tls_rule {
 
 /*
  * For those whom the keys let in; the first rule that matches decides. It is
- * about the user of a key, or the distinguished name of a certificate: or, if
- * it holds no `=`, the common name, unless `by_dn`.
+ * about the user of a key, or the distinguished name of a certificate (RFC
+ * 4514: the most special part first), or, if it holds no `=`, the common name.
  */
 struct tls_authz {
 	const struct tls_rule *rules;
 	size_t rule_count;
 	bool otherwise; /* whether those may come whom no rule matches */
-	bool by_dn;
+	/* As QEMU has it: only the first, in the order of the certificate. */
+	bool as_qemu;
 };
 
 struct tls_args {

@@ -94,9 +94,6 @@ int nbd_connection_open(struct nbd_connection **out,
 /* For its parts: says that `what` has failed, and what libnbd says of it. */
 int nbd_connection_error(const struct nbd_connection *conn, const char *what,
 			 struct error *err);
-/* nbd-tls.c: before it connects. */
-int nbd_tls_set_up(struct nbd_connection *conn,
-		   const struct nbd_address *address, struct error *err);
 void nbd_connection_close(struct nbd_connection *conn);
 /* nbd-silence.c: of commands, for users. */
 const char *nbd_command_text(enum nbd_command command);

@@ -17,6 +17,7 @@
 #include "block/quote.h"
 #include "block/storage/nbd-address.h"
 #include "block/storage/nbd-connection.h"
+#include "block/storage/nbd-tls.h"
 
 /* What every server has to take (spec: nbd 1); libnbd sends at most twice it.
  */
@@ -116,7 +117,7 @@ static int shake_hands(struct nbd_connection *conn,
 {
 	static const char what[] = "Could not connect to the NBD server";
 	int64_t end = clock_now_ms() + timeout_ms;
-	int ret = nbd_tls_set_up(conn, address, err);
+	int ret = nbd_tls_set_up(conn->lib, conn->handle, address, err);
 
 	if (ret)
 		return ret;

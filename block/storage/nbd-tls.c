@@ -8,6 +8,8 @@
  * takes any server for the right one and says nothing. Both are refused here,
  * unless the user asks for a server that is not verified.
  */
+#include "block/storage/nbd-tls.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +17,8 @@
 #include <unistd.h>
 
 #include "block/error.h"
+#include "block/quote.h"
 #include "block/storage/nbd-address.h"
-#include "block/storage/nbd-connection.h"
 
 #define AUTHORITIES "ca-cert.pem"
 
@@ -71,12 +73,9 @@ static int check_credentials(const struct nbd_library *lib,
 	return check_authorities(address->tls_certificates, err);
 }
 
-static bool set_credentials(const struct nbd_connection *conn,
+static bool set_credentials(const struct nbd_library *lib, struct nbd_handle *h,
 			    const struct nbd_address *address)
 {
-	const struct nbd_library *lib = conn->lib;
-	struct nbd_handle *h = conn->handle;
-
 	return lib->set_tls(h, LIBNBD_TLS_REQUIRE) == 0 &&
 	       (!address->tls_certificates ||
 		!lib->set_tls_certificates(h, address->tls_certificates)) &&
@@ -89,20 +88,20 @@ static bool set_credentials(const struct nbd_connection *conn,
 	       !lib->set_tls_verify_peer(h, !address->tls_trust_any);
 }
 
-int nbd_tls_set_up(struct nbd_connection *conn,
+int nbd_tls_set_up(const struct nbd_library *lib, struct nbd_handle *handle,
 		   const struct nbd_address *address, struct error *err)
 {
+	struct quoted_name quoted;
+	const char *reason;
 	int ret;
 
-	if (!address->tls)
-		return conn->lib->set_tls(conn->handle, LIBNBD_TLS_DISABLE)
-			       ? nbd_connection_error(conn, "no TLS", err)
-			       : 0;
-	ret = check_credentials(conn->lib, address, err);
+	ret = address->tls ? check_credentials(lib, address, err) : 0;
 	if (ret)
 		return ret;
-	return set_credentials(conn, address)
-		       ? 0
-		       : nbd_connection_error(conn, "TLS cannot be set up",
-					      err);
+	if (address->tls ? set_credentials(lib, handle, address)
+			 : lib->set_tls(handle, LIBNBD_TLS_DISABLE) == 0)
+		return 0;
+	reason = lib->get_error();
+	return error_set(err, EIO, "TLS cannot be set up: %s",
+			 quote_name(&quoted, reason ? reason : "no reason"));
 }

@@ -182,8 +182,6 @@ def test_a_failure_leaves_no_socket(ours, disk):
     ("-l snapshot.id=1,snapshot.name=s -f raw disk.raw",
      "Failed to load snapshot: "),
     ("--untrusted -r -f raw disk.raw", "cannot be served"),
-    ("--object tls-creds-x509,id=t,dir=. --tls-creds=t disk.raw",
-     "TLS is not supported yet"),
     ("-o 512 disk.raw", "only with the format raw"),
     ("-o 512 -f qcow2 disk.raw", "only with the format raw"),
     ("--image-opts -o 512 driver=raw,offset=512,file.filename=disk.raw",
