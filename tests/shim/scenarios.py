@@ -365,6 +365,9 @@ def changes():
 JSON_NAME = ('json:{"driver": "qcow2", "file": {"driver": "file", '
              '"filename": "src.qcow2"}}')
 
+OBJECT = ('{"qom-type": "authz-list", "id": "a", "rules": [{"match": "x", '
+          '"policy": "deny"}]}')
+
 
 def questions():
     """Commands that only read."""
@@ -388,6 +391,9 @@ def questions():
         ask("info-options", "info --image-opts driver=qcow2,"
             "file.filename=src.qcow2", "src.qcow2", inexact=("stat",)),
         ask("info-json", ["info", JSON_NAME], "src.qcow2",
+            inexact=("stat",)),
+        ask("info-objects", ["info", "--object", "secret,id=s,data=x",
+                             "--object", OBJECT, "src.qcow2"], "src.qcow2",
             inexact=("stat",)),
         ask("info-snapshots", "info --output=json snap.qcow2", "snap.qcow2",
             inexact=("stat",)),

@@ -51,6 +51,7 @@ REASONS = {
 
 # By the start of the file's name.
 AREAS = {
+    "block/library": PEER,
     "block/queue": PEER,
     "block/storage/file-map": PEER,
     "block/storage/nbd": PEER,
