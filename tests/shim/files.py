@@ -76,6 +76,7 @@ def make_files(program, folder):
             ("-o", name) if tool == "zstd" else (name,))], cwd=folder,
                        check=True, stdin=subprocess.DEVNULL)
     (folder / "piece").write_bytes(PIECE)
+    (folder / "keys.psk").write_text("qemu:00112233445566778899aabbccddeeff\n")
     shutil.copy(folder / "src.qcow2", folder / "snap.qcow2")
     shutil.copy(folder / "src.qcow2", folder / "marked.qcow2")
     for line in ("snapshot -c one snap.qcow2", "bitmap --add marked.qcow2 b"):
