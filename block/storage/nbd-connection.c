@@ -126,15 +126,25 @@ static void notify(struct nbd_connection *conn, short revents)
 	check_alive(conn);
 }
 
+static bool is_idle(const struct nbd_connection *conn)
+{
+	for (int i = 0; i < NBD_COMMANDS; i++)
+		if (conn->waiting[i])
+			return false;
+	return true;
+}
+
 /*
  * libnbd stops behind each answer. What else has come is taken as well, before
- * those are woken whose answers these are.
+ * those are woken whose answers these are. Where none is waited for nothing is
+ * taken: it would be an answer to nothing.
  */
 static void take_more(struct nbd_connection *conn, int fd)
 {
 	int bytes;
 
-	for (int i = 0; i < AT_ONCE_MAX && !conn->broken; i++) {
+	for (int i = 0; i < AT_ONCE_MAX && !conn->broken && !is_idle(conn);
+	     i++) {
 		if (ioctl(fd, FIONREAD, &bytes) || bytes <= 0)
 			return;
 		notify(conn, POLLIN);
@@ -259,14 +269,6 @@ int nbd_call_end(struct nbd_call *call)
 }
 
 /* ---- commands ---- */
-
-static bool is_idle(const struct nbd_connection *conn)
-{
-	for (int i = 0; i < NBD_COMMANDS; i++)
-		if (conn->waiting[i])
-			return false;
-	return true;
-}
 
 /* Before a command: counted first, as its answer may come while it is sent. */
 static bool prepare(struct nbd_call *call, enum nbd_command command)
