@@ -48,6 +48,7 @@ def make_files(program, folder):
 
     small = "-O qcow2 -o cluster_size=4k"
     (folder / "src.raw").write_bytes(DISK)
+    (folder / "keys.psk").write_text("qemu:4c0ffee5\n")
     (folder / "other.raw").write_bytes(OTHER)
     (folder / "old").write_bytes(OLD)
     good(f"convert -f raw {small} src.raw src.qcow2")

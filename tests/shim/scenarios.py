@@ -390,6 +390,8 @@ def questions():
         ask("info-probed", "info src.qcow2", "src.qcow2", inexact=("stat",)),
         ask("info-options", "info --image-opts driver=qcow2,"
             "file.filename=src.qcow2", "src.qcow2", inexact=("stat",)),
+        ask("info-object", "info --object tls-creds-psk,id=t,dir=. -f qcow2 "
+            "src.qcow2", "src.qcow2", "keys.psk", inexact=("stat",)),
         ask("info-json", ["info", JSON_NAME], "src.qcow2",
             inexact=("stat",)),
         ask("info-objects", ["info", "--object", "secret,id=s,data=x",
