@@ -99,7 +99,7 @@ static void protocols_are_refused_by_name(void **state)
 	expect_error(parse, ":x", EINVAL, "Unknown protocol ''");
 	expect_error(parse, "C:x", EINVAL, "Unknown protocol 'C'");
 	expect_error(parse, "fat:rw:x", EINVAL, "Unknown protocol 'fat'");
-	expect_error(parse, "nbd+vsock://2", ENOTSUP, "'nbd+vsock'");
+	expect_error(parse, "nbd+ssh://2", ENOTSUP, "'nbd+ssh'");
 	expect_error(parse, "https://host/a", ENOTSUP, "'https'");
 	expect_error(parse, "ssh://host/a", ENOTSUP, "'ssh'");
 	expect_error(parse, "rbd:pool/a", ENOTSUP, "'rbd'");

@@ -99,6 +99,7 @@ static void exports_are_where_their_names_say(void **state)
 	(void)state;
 	expect_resolved("a/top", "nbd://host/x", "nbd://host/x");
 	expect_resolved("a/top", "nbd:unix:s", "nbd:unix:s");
+	expect_resolved("a/top", "nbd+vsock://2", "nbd+vsock://2");
 	expect_resolved("nbd://host/x", "nbd://host/y", "nbd://host/y");
 	expect_resolved("nbd://host/x", "/base", "/base");
 	/* A server has no folder. */
@@ -112,7 +113,7 @@ static void names_that_are_no_paths_are_refused(void **state)
 	(void)state;
 	expect_refused("", "no name");
 	expect_refused("json:{\"driver\":\"nbd\"}", "'json:{");
-	expect_refused("nbd+vsock://2", "'nbd+vsock://2'");
+	expect_refused("nbd+ssh://2", "'nbd+ssh://2'");
 	expect_refused("fd:3", "'fd:3'");
 	expect_refused("host:path", "'host:path'");
 	expect_refused("file:base", "'file:base'");
