@@ -14,11 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "block/bitmap.h"
 #include "block/image.h"
 #include "block/storage/memory.h"
-#include "formats/registry.h"
 #include "nbd-server/connection.h"
 #include "nbd-server/wire.h"
+#include "tests/support/bitmap-driver.h"
 
 #define DISK_BYTES   (64u * 1024 + 512)
 #define SAID_MAX     (128u * 1024)
@@ -110,13 +111,17 @@ static void say_meta(struct said *said, struct input *in)
 					      "base:",
 					      "qemu:",
 					      "x:y",
-					      ""};
+					      "",
+					      NBD_BITMAP_PREFIX,
+					      NBD_BITMAP_PREFIX "b0",
+					      NBD_BITMAP_PREFIX "b1",
+					      NBD_BITMAP_PREFIX "bad"};
 	uint8_t which = next_byte(in);
 	uint8_t data[128] = {0, 0, 0, 1, 'd', 0, 0, 0, which >> 6};
 	size_t len = 9;
 
 	for (unsigned i = 0; i < which >> 6; i++) {
-		const char *query = queries[(which + i) % 6];
+		const char *query = queries[(which + i) % 10];
 
 		data[len + 3] = (uint8_t)strlen(query);
 		memcpy(data + len + 4, query, strlen(query));
@@ -299,14 +304,18 @@ static void make_large(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
+#define BITMAPS 3
+
+static const char *const bitmap_names[BITMAPS] = {"b0", "b1", "bad"};
+
 static struct image *new_disk(void)
 {
 	struct storage *file;
 	struct image *img;
 
 	if (storage_memory_new(&file, "disk", DISK_BYTES) < 0 ||
-	    image_open_storage(&img, file, format_find("raw"), NULL,
-			       IMAGE_WRITE, NULL) < 0)
+	    image_open_storage(&img, file, bitmap_driver(), NULL, IMAGE_WRITE,
+			       NULL) < 0)
 		abort();
 	return img;
 }
@@ -331,11 +340,29 @@ static bool says_name(const struct said *said)
 	return memmem(said->bytes, said->len, &head, 12) != NULL;
 }
 
+static void open_bitmaps(struct nbd_export *export)
+{
+	while (export->bitmap_count < BITMAPS) {
+		struct nbd_bitmap *bitmap =
+			export->bitmaps + export->bitmap_count;
+
+		bitmap->name = bitmap_names[export->bitmap_count];
+		if (image_bitmap_open(&bitmap->map, export->img, bitmap->name,
+				      NULL) < 0)
+			abort();
+		export->bitmap_count++;
+	}
+}
+
 static void converse(const struct said *said, struct image *img,
 		     uint8_t *answer)
 {
-	struct nbd_export export = {
-		.name = "d", .description = "x", .img = img, .discard = true};
+	struct nbd_bitmap bitmaps[BITMAPS];
+	struct nbd_export export = {.name = "d",
+				    .description = "x",
+				    .img = img,
+				    .bitmaps = bitmaps,
+				    .discard = true};
 	const struct nbd_exports exports = {&export, 1};
 	const struct nbd_limits limits = {HANDSHAKE_MS, STALL_MS};
 	atomic_bool stopping = false;
@@ -344,6 +371,7 @@ static void converse(const struct said *said, struct image *img,
 	ssize_t len;
 	int fds[2];
 
+	open_bitmaps(&export);
 	export.offers_depth = said->len & 1;
 	export.read_only = said->len % 8 == 7;
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
@@ -362,6 +390,8 @@ static void converse(const struct said *said, struct image *img,
 			     says_name(said));
 	channel_close(&con.channel);
 	close(fds[1]);
+	for (size_t i = 0; i < BITMAPS; i++)
+		image_bitmap_close(bitmaps[i].map);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -23,102 +23,12 @@
 #include "formats/registry.h"
 #include "nbd-server/connection.h"
 #include "nbd-server/transmit.h"
+#include "tests/support/bitmap-driver.h"
 
 #define DISK_BYTES (64u << 20)
-#define GRANULE	   4096u
+#define GRANULE	   BITMAP_DRIVER_GRANULE
 #define FOREVER_MS (3600u * 1000)
 #define ANSWER_MAX (8u << 20)
-
-/* ---- a driver with bitmaps ---- */
-
-/* Bitmap 0 changes at every granule, others have longer runs. */
-static bool is_set(unsigned number, uint64_t guest_off)
-{
-	uint64_t granule = guest_off / GRANULE;
-
-	return (granule / (number * 16 + 1) + number) % 2;
-}
-
-struct test_bitmap {
-	struct image_bitmap base;
-	unsigned number;
-	int error;
-};
-
-static unsigned open_count;
-
-static int test_bitmap_open(struct image *img, const char *name,
-			    struct image_bitmap **out, struct error *err)
-{
-	struct test_bitmap *bitmap;
-
-	(void)img;
-	if (!strcmp(name, "broken"))
-		return error_set(err, EIO, "the bitmap's table is cut");
-	if (*name != 'b')
-		return -ENOENT;
-	bitmap = calloc(1, sizeof(*bitmap));
-	assert_non_null(bitmap);
-	bitmap->number = (unsigned)strtoul(name + 1, NULL, 10);
-	bitmap->error = strstr(name, "bad") ? -EIO : 0;
-	open_count++;
-	*out = &bitmap->base;
-	return 0;
-}
-
-static int test_bitmap_run(struct image_bitmap *base, uint64_t guest_off,
-			   uint64_t len, struct bitmap_run *out)
-{
-	struct test_bitmap *bitmap = (struct test_bitmap *)base;
-	uint64_t end = guest_off + len, at = guest_off;
-	bool set = is_set(bitmap->number, guest_off);
-
-	if (bitmap->error)
-		return bitmap->error;
-	while (at < end && is_set(bitmap->number, at) == set)
-		at = (at / GRANULE + 1) * GRANULE;
-	*out = (struct bitmap_run){(at < end ? at : end) - guest_off, set};
-	return 0;
-}
-
-static void test_bitmap_close(struct image_bitmap *base)
-{
-	open_count--;
-	free(base);
-}
-
-static const struct bitmap_ops test_bitmaps = {
-	.open = test_bitmap_open,
-	.run = test_bitmap_run,
-	.close = test_bitmap_close,
-};
-
-static const char *shown_id, *shown_name;
-
-static int test_show(struct image *img, const char *id, const char *name,
-		     struct error *err)
-{
-	(void)img;
-	if (id && strcmp(id, "1") != 0)
-		return error_set(err, ENOENT, "Can't find snapshot");
-	shown_id = id;
-	shown_name = name;
-	return 0;
-}
-
-static const struct snapshot_ops test_snapshots = {.show = test_show};
-
-/* raw, and what it lacks. */
-static const struct format_driver *test_driver(void)
-{
-	static struct format_driver driver;
-
-	driver = *format_find("raw");
-	driver.name = "with-bitmaps";
-	driver.bitmaps = &test_bitmaps;
-	driver.snapshots = &test_snapshots;
-	return &driver;
-}
 
 static struct image *new_image(const struct format_driver *driver,
 			       uint64_t size_bytes)
@@ -406,7 +316,8 @@ static uint64_t hear_bitmap(struct talk *talk, uint32_t id, unsigned number,
 
 		assert_true(extent.len > 0 && extent.flags <= 1);
 		for (uint64_t end = off + extent.len; off < end; off += GRANULE)
-			assert_int_equal(is_set(number, off), extent.flags);
+			assert_int_equal(bitmap_driver_is_set(number, off),
+					 extent.flags);
 	}
 	return off;
 }
@@ -449,7 +360,7 @@ static struct rig *set_up(unsigned count)
 	struct rig *rig = calloc(1, sizeof(*rig));
 
 	assert_non_null(rig);
-	rig->img = new_image(test_driver(), DISK_BYTES);
+	rig->img = new_image(bitmap_driver(), DISK_BYTES);
 	rig->export = (struct nbd_export){
 		.name = "", .img = rig->img, .bitmaps = rig->bitmaps};
 	for (unsigned n = 0; n < count; n++) {
@@ -465,7 +376,7 @@ static void tear_down(struct rig *rig)
 {
 	for (unsigned n = 0; n < rig->export.bitmap_count; n++)
 		image_bitmap_close(rig->bitmaps[n].map);
-	assert_int_equal(open_count, 0);
+	assert_int_equal(bitmap_driver_open_count(), 0);
 	assert_int_equal(image_close(rig->img), 0);
 	free(rig);
 }
@@ -738,7 +649,7 @@ static void a_format_without_bitmaps_says_so(void **state)
 
 static void a_missing_bitmap_is_not_found(void **state)
 {
-	struct image *img = new_image(test_driver(), DISK_BYTES);
+	struct image *img = new_image(bitmap_driver(), DISK_BYTES);
 	struct image_bitmap *bitmap;
 	struct error err = {0};
 
@@ -758,7 +669,7 @@ static void a_layer_below_may_have_it(void **state)
 	struct bitmap_run run;
 
 	(void)state;
-	image_set_backing(top, new_image(test_driver(), 4 * GRANULE));
+	image_set_backing(top, new_image(bitmap_driver(), 4 * GRANULE));
 	assert_int_equal(image_bitmap_open(&bitmap, top, "b0", NULL), 0);
 	assert_int_equal(
 		image_bitmap_run(bitmap, 2 * GRANULE, DISK_BYTES / 2, &run), 0);
@@ -774,7 +685,7 @@ static void a_layer_below_may_have_it(void **state)
 static void snapshots_are_the_drivers(void **state)
 {
 	struct image *plain = new_image(format_find("raw"), DISK_BYTES);
-	struct image *img = new_image(test_driver(), DISK_BYTES);
+	struct image *img = new_image(bitmap_driver(), DISK_BYTES);
 	struct error err = {0};
 
 	(void)state;
@@ -782,8 +693,8 @@ static void snapshots_are_the_drivers(void **state)
 	assert_non_null(strstr(err.message, "'raw'"));
 	assert_int_equal(image_show_snapshot(img, "2", NULL, &err), -ENOENT);
 	assert_int_equal(image_show_snapshot(img, "1", "n", &err), 0);
-	assert_string_equal(shown_id, "1");
-	assert_string_equal(shown_name, "n");
+	assert_string_equal(bitmap_driver_shown()[0], "1");
+	assert_string_equal(bitmap_driver_shown()[1], "n");
 	image_close(img);
 	image_close(plain);
 }
