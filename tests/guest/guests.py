@@ -15,7 +15,7 @@ sys.path.insert(0, str(TOP / "tests/interop"))
 KIT = pathlib.Path(os.environ.get("GUEST_KIT", TOP / "build/guest")).resolve()
 PROGRAM = pathlib.Path(os.environ.get("PLATTER",
                                       TOP / "build/platter")).resolve()
-BOOT_SECONDS = 300
+BOOT_SECONDS = 900
 
 
 def machine(tmp_path, script, *words):
