@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -107,6 +108,21 @@ static int catch_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/*
+ * A descriptor for each file and each client: more than the 1024 that programs
+ * usually start with, as some of them use select(). We do not, so we take what
+ * we may have. Where that fails, opening says what there was too little of.
+ */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static bool write_pid_file(const char *path)
@@ -283,6 +299,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	if (plan->fork)
 		service.ready_fd = go_to_background();
 	service.signal_fd = catch_signals();
+	raise_descriptor_limit();
 	good = serve_open_exports(ctx, plan, &service.exports);
 	if (good) {
 		good = load_tls(&service, &err) == 0 &&

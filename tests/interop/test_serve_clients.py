@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -444,3 +445,22 @@ def test_silent_clients_keep_nobody_out(platter_path, disk, tmp_path):
         assert client.error_of(wire.FLUSH, 0, 0) == 0
         for one in [*silent, client]:
             one.close()
+
+
+def test_exports_and_clients_may_be_more_than_the_usual_limit(platter_path,
+                                                              tmp_path):
+    """Of descriptors, of which each of them takes one."""
+    exports, few = [], 64
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(few):
+        path = tmp_path / f"{number}.raw"
+        path.write_bytes(bytes([number]) * 512)
+        exports += ["-E", f"e{number}={path}"]
+    with serving(platter_path, tmp_path, "-f", "raw", *exports,
+                 preexec_fn=lambda: resource.setrlimit(
+                     resource.RLIMIT_NOFILE, (few, most))) as server:
+        clients = [server.connect().start(wire.STRUCTURED, name=b"e%d" % number)
+                   for number in range(few)]
+        for number, client in enumerate(clients):
+            assert client.read(0, 512) == bytes([number]) * 512
+            client.close()
