@@ -94,7 +94,7 @@ bool channel_may_fault(const struct channel *ch)
 	return !ch->tls;
 }
 
-bool channel_wait(struct channel *ch, int other_fd)
+bool channel_wait(struct channel *ch, int other_fd, int timeout_ms)
 {
 	struct pollfd fds[2] = {
 		{.fd = ch->fd, .events = POLLIN},
@@ -103,7 +103,7 @@ bool channel_wait(struct channel *ch, int other_fd)
 
 	if (ch->tls && tls_session_has_input(ch->tls))
 		return true;
-	if (poll(fds, 2, -1) <= 0 || !fds[0].revents)
+	if (poll(fds, 2, timeout_ms) <= 0 || !fds[0].revents)
 		return false;
 	/* Half a record is nothing to read yet. */
 	return !ch->tls || tls_session_is_ready(ch->tls);

@@ -41,10 +41,10 @@ int channel_read(struct channel *ch, void *buf, size_t len);
 /* What there is, at most `len`; waits for the first byte. 0: the end. */
 int64_t channel_read_some(struct channel *ch, void *buf, size_t len);
 /*
- * Whether there is something to read, waiting for it or for `other_fd` to be
- * readable.
+ * Whether there is something to read, waiting for it, for `other_fd` to be
+ * readable, or for so long; -1: for ever.
  */
-bool channel_wait(struct channel *ch, int other_fd);
+bool channel_wait(struct channel *ch, int other_fd, int timeout_ms);
 /*
  * Whether what is sent is read by the kernel only, so that bytes which have
  * gone (storage_lend()) fail a call and not the process.

@@ -20,6 +20,9 @@
 #include "nbd-server/transmit.h"
 
 #define INPUT_BYTES (128u * 1024)
+/* A client that is silent for so long keeps no more buffers than these. */
+#define IDLE_MS		1000
+#define IDLE_KEEP_BYTES (256u * 1024)
 
 struct transmission {
 	struct nbd_connection *con;
@@ -350,14 +353,34 @@ static bool take_one(struct transmission *t)
 	return true;
 }
 
+/*
+ * True: there is input, or nothing else to wait for. Large buffers, which are
+ * kept for the next request, go when there is none: many clients are connected
+ * and do nothing. Those who need no buffers are spared the call.
+ */
+static bool await_input(struct transmission *t)
+{
+	struct channel *ch = &t->con->channel;
+	int other_fd = queue_fd(t->queue);
+	bool there;
+
+	if (queue_pending(t->queue))
+		return channel_wait(ch, other_fd, -1);
+	if (t->buffers.idle_bytes <= IDLE_KEEP_BYTES)
+		return true;
+	there = channel_wait(ch, other_fd, IDLE_MS);
+	if (!there)
+		nbd_buffers_release(&t->buffers);
+	return there;
+}
+
 /* More input, or something that is finished. */
 static void wait_for_more(struct transmission *t)
 {
 	size_t rest = t->in_end - t->in_start;
 	int64_t done;
 
-	if (queue_pending(t->queue) &&
-	    !channel_wait(&t->con->channel, queue_fd(t->queue)))
+	if (!await_input(t))
 		return;
 	memmove(t->input, t->input + t->in_start, rest);
 	t->in_start = 0;

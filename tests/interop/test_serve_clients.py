@@ -464,3 +464,34 @@ def test_exports_and_clients_may_be_more_than_the_usual_limit(platter_path,
         for number, client in enumerate(clients):
             assert client.read(0, 512) == bytes([number]) * 512
             client.close()
+
+
+def memory_of(pid):
+    """What it has written to, in bytes: no files, no zeros."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+        fields = dict(line.split(":") for line in list(rollup)[1:])
+    return int(fields["Anonymous"].split()[0]) << 10
+
+
+@pytest.mark.skipif(
+    os.environ.get("PLATTER_VARIANT", "release") != "release",
+    reason="sanitizers keep memory of their own, and what was freed")
+def test_silent_clients_keep_no_large_buffers(platter, platter_path, disk,
+                                              tmp_path):
+    """They had them: what is compressed needs one to be read to."""
+    count, limit, half = 16, 16 << 20, SIZE // 2
+    platter.good("convert -c -f raw -O qcow2", [disk], "packed.qcow2")
+    with serving(platter_path, tmp_path, "-f", "qcow2", "-e", count,
+                 "packed.qcow2") as server:
+        before = memory_of(server.process.pid)
+        clients = [server.connect().start() for _ in range(count)]
+        for client in clients:
+            client.send_request(wire.READ, 0, half)
+        for client in clients:
+            assert client.simple_reply(half)[2] == disk.read_bytes()[:half]
+        give_up = time.monotonic() + 60
+        while memory_of(server.process.pid) > before + limit:
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        for client in clients:
+            client.close()
