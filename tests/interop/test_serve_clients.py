@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Servers and their clients' lives: starting, many at once, stopping."""
 
+import contextlib
 import json
 import os
 import random
@@ -495,3 +496,29 @@ def test_silent_clients_keep_no_large_buffers(platter, platter_path, disk,
             time.sleep(0.1)
         for client in clients:
             client.close()
+
+
+def policies_of(pid):
+    """How the threads of a process are scheduled."""
+    found = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            found.add(os.sched_getscheduler(int(task)))
+    return found
+
+
+@pytest.mark.parametrize("start,clients", [
+    (os.SCHED_OTHER, os.SCHED_BATCH),
+    (os.SCHED_IDLE, os.SCHED_IDLE),
+])
+def test_threads_of_clients_let_others_run_first(start, clients, platter_path,
+                                                 disk, tmp_path):
+    """Unless whoever started the server has said how it is to run."""
+    def choose():
+        os.sched_setscheduler(0, start, os.sched_param(0))
+
+    with serving(platter_path, tmp_path, "-f", "raw", disk,
+                 preexec_fn=choose) as server:
+        client = server.connect().start()
+        assert policies_of(server.process.pid) == {start, clients}
+        client.close()
