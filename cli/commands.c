@@ -72,8 +72,11 @@ const struct command commands[] = {
 	 "[-U] "
 	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
 	 "[--backing policy] [-B bitmap ...] [-l snapshot] "
-	 "[-k socket | [-b address] [-p port]] [-e clients] "
-	 "[--stats[=ofmt]] [--fork] [--pid-file file] [filename]",
+	 "[--discard mode] [--detect-zeroes mode] [-e clients] "
+	 "[-k socket ...] [-b address] [-p port] [--vsock port] "
+	 "[--max-clients n] [--threads n] [--handshake-timeout seconds] "
+	 "[--stall-timeout seconds] [--stats[=ofmt]] [--fork] "
+	 "[--pid-file file] [filename]",
 	 command_serve},
 	{NULL, NULL, NULL, NULL},
 };

@@ -2,8 +2,10 @@
 /* Sockets that servers listen on: see listen.h. */
 #include "cli/listen.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +20,19 @@
 #define BACKLOG		128
 #define FIRST_INHERITED 3
 
-static int add(struct listeners *out, int fd, struct error *err)
+/* `path` is removed with the socket, or NULL. */
+static int add(struct listeners *out, int fd, const char *path,
+	       struct error *err)
 {
 	if (out->count == LISTENERS_MAX) {
 		close(fd);
+		if (path)
+			unlink(path);
 		return error_set(err, E2BIG,
 				 "More than %d sockets to listen on",
 				 LISTENERS_MAX);
 	}
+	out->paths[out->count] = path;
 	out->fds[out->count++] = fd;
 	return 0;
 }
@@ -77,7 +84,8 @@ static int bind_private(int fd, const struct sockaddr_un *address)
 	return ret ? -errno : 0;
 }
 
-int listen_unix(struct listeners *out, const char *path, struct error *err)
+static int listen_unix(struct listeners *out, const char *path,
+		       struct error *err)
 {
 	struct sockaddr_un address;
 	int fd;
@@ -101,8 +109,7 @@ int listen_unix(struct listeners *out, const char *path, struct error *err)
 		close(fd);
 		return ret;
 	}
-	out->unix_path = path;
-	return add(out, fd, err);
+	return add(out, fd, path, err);
 }
 
 /* ---- TCP ---- */
@@ -128,8 +135,8 @@ static int listen_on(const struct addrinfo *info)
 	return fd;
 }
 
-int listen_tcp(struct listeners *out, const char *address, const char *port,
-	       struct error *err)
+static int listen_tcp(struct listeners *out, const char *address,
+		      const char *port, struct error *err)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
 				 .ai_flags = AI_PASSIVE};
@@ -148,7 +155,7 @@ int listen_tcp(struct listeners *out, const char *address, const char *port,
 		int fd = listen_on(at);
 
 		if (fd >= 0)
-			ret = add(out, fd, err);
+			ret = add(out, fd, NULL, err);
 		else
 			last = fd;
 	}
@@ -158,6 +165,62 @@ int listen_tcp(struct listeners *out, const char *address, const char *port,
 				       "Failed to listen on '%s' port '%s'",
 				       shown, port);
 	return ret;
+}
+
+/* ---- vsock ---- */
+
+static int parse_vsock_port(const char *text, unsigned *out, struct error *err)
+{
+	char *end;
+	unsigned long port;
+
+	errno = 0;
+	port = strtoul(text, &end, 10);
+	if (errno || *end || !isdigit((unsigned char)*text) ||
+	    port >= VMADDR_PORT_ANY)
+		return error_set(err, EINVAL,
+				 "vsock port is '%s', allowed are 0 to %u",
+				 text, VMADDR_PORT_ANY - 1);
+	*out = (unsigned)port;
+	return 0;
+}
+
+static int listen_vsock(struct listeners *out, const char *port,
+			struct error *err)
+{
+	struct sockaddr_vm address = {.svm_family = AF_VSOCK,
+				      .svm_cid = VMADDR_CID_ANY};
+	int fd, ret;
+
+	ret = parse_vsock_port(port, &address.svm_port, err);
+	if (ret < 0)
+		return ret;
+	fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_set_errno(err, errno, "No vsock socket");
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) ||
+	    listen(fd, BACKLOG)) {
+		ret = error_set_errno(err, errno,
+				      "Failed to listen on vsock port %u",
+				      address.svm_port);
+		close(fd);
+		return ret;
+	}
+	return add(out, fd, NULL, err);
+}
+
+int listen_at(struct listeners *out, const struct listen_address *address,
+	      struct error *err)
+{
+	switch (address->kind) {
+	case LISTEN_UNIX:
+		return listen_unix(out, address->name, err);
+	case LISTEN_TCP:
+		return listen_tcp(out, address->name, address->port, err);
+	case LISTEN_VSOCK:
+		return listen_vsock(out, address->port, err);
+	}
+	return error_set(err, EINVAL, "No such kind of address");
 }
 
 /* ---- inherited ---- */
@@ -189,7 +252,7 @@ static int adopt(struct listeners *out, int fd, struct error *err)
 				 fd);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	return add(out, fd, err);
+	return add(out, fd, NULL, err);
 }
 
 int listen_inherited(struct listeners *out, struct error *err)
@@ -214,9 +277,11 @@ int listen_inherited(struct listeners *out, struct error *err)
 
 void listeners_close(struct listeners *listeners)
 {
-	if (listeners->unix_path)
-		unlink(listeners->unix_path);
-	while (listeners->count)
-		close(listeners->fds[--listeners->count]);
-	listeners->unix_path = NULL;
+	while (listeners->count) {
+		const char *path = listeners->paths[--listeners->count];
+
+		if (path)
+			unlink(path);
+		close(listeners->fds[listeners->count]);
+	}
 }

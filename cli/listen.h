@@ -12,25 +12,36 @@ struct error;
 
 struct listeners {
 	int fds[LISTENERS_MAX];
+	const char
+		*paths[LISTENERS_MAX]; /* ours to remove; borrowed, or NULL */
 	size_t count;
-	const char *unix_path; /* ours to remove; borrowed */
+};
+
+enum listen_kind {
+	LISTEN_UNIX,
+	LISTEN_TCP,
+	LISTEN_VSOCK, /* from virtual machines of this host, or from the host */
+};
+
+struct listen_address {
+	enum listen_kind kind;
+	const char *name; /* a path; a host, NULL: all of this machine's */
+	const char *port; /* a number or, for TCP, a name */
 };
 
 /*
- * A Unix socket, for its owner only. One that a server has left behind, and
- * nobody listens on, is replaced.
+ * A Unix socket is for its owner only; one that a server has left behind, and
+ * nobody listens on, is replaced. A host may stand for several sockets.
  */
-int listen_unix(struct listeners *out, const char *path, struct error *err);
-/* `address` NULL: all of this machine's. `port` is a number or a name. */
-int listen_tcp(struct listeners *out, const char *address, const char *port,
-	       struct error *err);
+int listen_at(struct listeners *out, const struct listen_address *address,
+	      struct error *err);
 /*
  * Sockets that who started us has opened (LISTEN_FDS, LISTEN_PID); none is no
  * error. The variables are gone afterwards.
  */
 int listen_inherited(struct listeners *out, struct error *err);
 
-/* Closes all, and removes the path of the Unix socket. */
+/* Closes all, and removes the paths of Unix sockets. */
 void listeners_close(struct listeners *listeners);
 
 #endif

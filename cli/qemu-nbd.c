@@ -26,9 +26,11 @@ struct words {
 	struct serve_plan plan;
 	struct serve_export export;
 	struct qemu_nbd_tls tls;
+	struct serve_snapshot shown;
 	bool version, list, verbose, nocache;
 	const char *cache, *aio, *discard, *detect_zeroes;
 	const char *shared, *offset;
+	const char *socket, *address, *port;
 	/* known, so that the message is not that they are unknown */
 	bool disconnect;
 	const char *connect, *bitmap, *load_snapshot, *selinux_label;
@@ -119,7 +121,7 @@ static bool take_shared(struct words *words)
 			      words->shared);
 		return false;
 	}
-	plan->clients_per_export = (unsigned)count;
+	words->export.max_clients = (unsigned)count;
 	/* A client that is one too many is not refused: it waits. */
 	plan->max_clients =
 		count && count < CLIENTS_MAX ? (unsigned)count : CLIENTS_MAX;
@@ -184,10 +186,7 @@ static bool take_discard(struct words *words)
 {
 	const char *word = words->discard;
 
-	if (!word || !strcmp(word, "ignore") || !strcmp(word, "off"))
-		return true;
-	words->plan.discard = true;
-	if (!strcmp(word, "unmap") || !strcmp(word, "on"))
+	if (!word || !serve_discard_parse(word, &words->export.discard))
 		return true;
 	message_error("Invalid discard mode `%s'", word);
 	return false;
@@ -195,31 +194,46 @@ static bool take_discard(struct words *words)
 
 static bool take_detect_zeroes(struct words *words)
 {
+	struct serve_export *export = &words->export;
 	const char *word = words->detect_zeroes;
 
-	if (!word || !strcmp(word, "off"))
-		return true;
-	if (!strcmp(word, "on")) {
-		words->plan.zeroes = NBD_ZEROES_ZERO;
-		return true;
-	}
-	if (strcmp(word, "unmap")) {
+	if (word && serve_zeroes_parse(word, &export->zeroes)) {
 		message_error("Failed to parse detect_zeroes mode: invalid "
 			      "parameter value: %s",
 			      word);
 		return false;
 	}
-	words->plan.zeroes = NBD_ZEROES_UNMAP;
-	if (!words->plan.discard)
-		message_error("setting detect-zeroes to unmap is not allowed "
-			      "without setting discard operation to unmap");
-	return words->plan.discard;
+	if (export->zeroes != NBD_ZEROES_UNMAP || export->discard)
+		return true;
+	message_error("setting detect-zeroes to unmap is not allowed without "
+		      "setting discard operation to unmap");
+	return false;
+}
+
+/* A path comes before an address, as there. */
+static void take_address(struct words *words)
+{
+	struct serve_plan *plan = &words->plan;
+
+	plan->default_host = "0.0.0.0";
+	if (words->socket)
+		plan->addresses[plan->address_count++] =
+			(struct listen_address){LISTEN_UNIX, words->socket,
+						NULL};
+	else if (words->address || words->port)
+		plan->addresses[plan->address_count++] =
+			(struct listen_address){
+				LISTEN_TCP,
+				words->address ? words->address
+					       : plan->default_host,
+				words->port ? words->port : SERVE_DEFAULT_PORT};
 }
 
 static bool take_snapshot(struct words *words)
 {
 	words->export.read_only |= words->load_snapshot != NULL;
-	return serve_take_snapshot(&words->plan.shown, words->load_snapshot);
+	words->export.shown = &words->shown;
+	return serve_take_snapshot(&words->shown, words->load_snapshot);
 }
 
 static bool take_values(struct words *words)
@@ -260,7 +274,7 @@ static bool is_for_images(const struct words *words)
 
 	return *export->name || export->description || export->read_only ||
 	       export->image.format || export->image.image_opts ||
-	       words->offset || words->plan.offers_depth || words->aio ||
+	       words->offset || words->export.offers_depth || words->aio ||
 	       words->discard || words->nocache || words->cache ||
 	       words->bitmap || words->load_snapshot;
 }
@@ -287,9 +301,9 @@ static int list(struct words *words, const struct args *args)
 {
 	const struct serve_plan *plan = &words->plan;
 	struct nbd_address address = {
-		.socket = borrow(plan->unix_path),
-		.host = borrow(plan->address ? plan->address : "0.0.0.0"),
-		.port = borrow(plan->port ? plan->port : SERVE_DEFAULT_PORT),
+		.socket = borrow(words->socket),
+		.host = borrow(words->address ? words->address : "0.0.0.0"),
+		.port = borrow(words->port ? words->port : "10809"),
 	};
 
 	if (was_activated())
@@ -325,17 +339,17 @@ static int serve(struct command_context *ctx, struct words *words,
 	words->export.image.name = args->operands[0];
 	plan->exports = &words->export;
 	plan->export_count = 1;
-	plan->default_address = "0.0.0.0";
+	take_address(words);
 	plan->keep_stderr = words->verbose;
-	plan->bitmaps = &words->bitmap;
-	plan->bitmap_count = words->bitmap ? 1 : 0;
+	words->export.bitmaps = &words->bitmap;
+	words->export.bitmap_count = words->bitmap ? 1 : 0;
 	return serve_run(ctx, plan);
 }
 
 static int carry_out(struct command_context *ctx, struct words *words,
 		     const struct args *args)
 {
-	const char *path = words->plan.unix_path;
+	const char *path = words->socket;
 
 	if (words->version) {
 		printf("qemu-nbd " PLATTER_VERSION " (platter)\n");
@@ -357,16 +371,17 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 	struct serve_export *export = &words.export;
 	const struct arg_def defs[] = {
 		{'V', "version", ARG_FLAG, &words.version, NULL},
-		{'p', "port", ARG_TEXT, &plan->port, NULL},
-		{'b', "bind", ARG_TEXT, &plan->address, NULL},
-		{'k', "socket", ARG_TEXT, &plan->unix_path, NULL},
+		{'p', "port", ARG_TEXT, &words.port, NULL},
+		{'b', "bind", ARG_TEXT, &words.address, NULL},
+		{'k', "socket", ARG_TEXT, &words.socket, NULL},
 		{'e', "shared", ARG_TEXT, &words.shared, NULL},
 		{'t', "persistent", ARG_FLAG, &plan->persistent, NULL},
 		{'v', "verbose", ARG_FLAG, &words.verbose, NULL},
 		{'x', "export-name", ARG_TEXT, &export->name, NULL},
 		{'D', "description", ARG_TEXT, &export->description, NULL},
 		{'o', "offset", ARG_TEXT, &words.offset, NULL},
-		{'A', "allocation-depth", ARG_FLAG, &plan->offers_depth, NULL},
+		{'A', "allocation-depth", ARG_FLAG, &export->offers_depth,
+		 NULL},
 		{'B', "bitmap", ARG_TEXT, &words.bitmap, NULL},
 		{'L', "list", ARG_FLAG, &words.list, NULL},
 		{0, "tls-creds", ARG_TEXT, &words.tls.creds, NULL},
@@ -380,7 +395,7 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 		{'d', "disconnect", ARG_FLAG, &words.disconnect, NULL},
 		{'f', "format", ARG_TEXT, &export->image.format, NULL},
 		{'r', "read-only", ARG_FLAG, &export->read_only, NULL},
-		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
+		{'s', "snapshot", ARG_FLAG, &export->snapshot, NULL},
 		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
 		{'n', "nocache", ARG_FLAG, &words.nocache, NULL},
 		{0, "cache", ARG_TEXT, &words.cache, NULL},
@@ -393,11 +408,12 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 	struct args args;
 	int status;
 
+	serve_plan_init(plan);
 	ctx->name = "qemu-nbd";
 	ctx->print_help = print_help;
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
 	status = carry_out(ctx, &words, &args);
-	options_release(&plan->shown.words);
+	options_release(&words.shown.words);
 	return status;
 }

@@ -86,13 +86,13 @@ bool serve_take_snapshot(struct serve_snapshot *out, const char *text)
 	return true;
 }
 
-/* The one of the plan, if it names one. */
-static bool show_snapshot(struct image *img, const struct serve_plan *plan)
+static bool show_snapshot(struct image *img, const struct serve_snapshot *shown)
 {
-	const struct serve_snapshot *shown = &plan->shown;
 	struct error err = {0};
 	int ret = 0;
 
+	if (!shown)
+		return true;
 	if (shown->id || shown->name)
 		ret = image_show_snapshot(img, shown->id, shown->name, &err);
 	if (shown->either)
@@ -106,52 +106,52 @@ static bool show_snapshot(struct image *img, const struct serve_plan *plan)
 
 /* NULL after a message. */
 static struct image *open_disk(const struct command_context *ctx,
-			       const struct serve_plan *plan,
 			       const struct serve_export *from)
 {
 	struct open_request request = from->image;
 	struct image *img;
 
 	request.flags |= IMAGE_GUEST_IO;
-	if (!from->read_only && !plan->snapshot)
+	if (!from->read_only && !from->snapshot)
 		request.flags |= IMAGE_WRITE;
-	img = serve_open_image(ctx, &request, plan->backing);
-	if (img && (!show_snapshot(img, plan) ||
-		    (plan->snapshot && !add_scratch(&img)))) {
+	img = serve_open_image(ctx, &request, from->backing);
+	if (img && (!show_snapshot(img, from->shown) ||
+		    (from->snapshot && !add_scratch(&img)))) {
 		open_close(img);
 		img = NULL;
 	}
 	return img;
 }
 
-static bool have_room(const struct serve_plan *plan)
+static bool have_room(const struct serve_export *from)
 {
 	size_t room = NBD_STRING_MAX - strlen(NBD_BITMAP_PREFIX);
 
-	for (size_t i = 0; i < plan->bitmap_count; i++)
-		if (!fits(plan->bitmaps[i], "Bitmap name", room))
+	for (size_t i = 0; i < from->bitmap_count; i++)
+		if (!fits(from->bitmaps[i], "Bitmap name", room))
 			return false;
 	return true;
 }
 
 /* False after a message; what is open is counted. */
-static bool open_bitmaps(const struct serve_plan *plan, struct nbd_export *out)
+static bool open_bitmaps(const struct serve_export *from,
+			 struct nbd_export *out)
 {
 	struct nbd_bitmap *bitmaps;
 	struct error err = {0};
 
-	if (!plan->bitmap_count)
+	if (!from->bitmap_count)
 		return true;
-	if (!have_room(plan))
+	if (!have_room(from))
 		return false;
-	bitmaps = calloc(plan->bitmap_count, sizeof(*bitmaps));
+	bitmaps = calloc(from->bitmap_count, sizeof(*bitmaps));
 	out->bitmaps = bitmaps;
 	if (!bitmaps)
 		error_set_errno(&err, ENOMEM, "Opening bitmaps");
-	while (!err.code && out->bitmap_count < plan->bitmap_count) {
+	while (!err.code && out->bitmap_count < from->bitmap_count) {
 		struct nbd_bitmap *bitmap = bitmaps + out->bitmap_count;
 
-		bitmap->name = plan->bitmaps[out->bitmap_count];
+		bitmap->name = from->bitmaps[out->bitmap_count];
 		if (image_bitmap_open(&bitmap->map, out->img, bitmap->name,
 				      &err) == 0)
 			out->bitmap_count++;
@@ -192,21 +192,19 @@ static bool open_export(const struct command_context *ctx,
 			const struct serve_plan *plan,
 			const struct serve_export *from, struct nbd_export *out)
 {
-	if (!fits(from->name, "Export name", NBD_STRING_MAX) ||
-	    !fits(from->description, "Export description", NBD_STRING_MAX) ||
-	    (plan->needs_format && !has_format(&from->image)))
+	if (plan->needs_format && !has_format(&from->image))
 		return false;
-	out->img = open_disk(ctx, plan, from);
+	out->img = open_disk(ctx, from);
 	if (!out->img)
 		return false;
 	out->name = from->name;
 	out->description = from->description;
 	out->read_only = from->read_only;
-	out->discard = plan->discard;
-	out->zeroes = plan->zeroes;
-	out->offers_depth = plan->offers_depth;
-	out->max_clients = plan->clients_per_export;
-	if (open_bitmaps(plan, out) && (!plan->stats || start_counting(out)))
+	out->discard = from->discard;
+	out->zeroes = from->zeroes;
+	out->offers_depth = from->offers_depth;
+	out->max_clients = from->max_clients;
+	if (open_bitmaps(from, out) && (!plan->stats || start_counting(out)))
 		return true;
 	close_export(out);
 	return false;

@@ -25,11 +25,7 @@
 #include "nbd-server/log.h"
 #include "nbd-server/server.h"
 
-#define HANDSHAKE_MS 10000
-#define STALL_MS     60000
-#define STOP_MS	     3000
-/* Workers wait for disks rather than compute. */
-#define THREADS 16
+#define STOP_MS 3000
 
 struct service {
 	const struct serve_plan *plan;
@@ -53,8 +49,7 @@ static bool take_sockets(struct service *service)
 
 	if (notify_open(&service->notify, &err) == 0 &&
 	    listen_inherited(&service->listeners, &err) == 0 &&
-	    service->listeners.count &&
-	    (plan->unix_path || plan->address || plan->port))
+	    service->listeners.count && plan->address_count)
 		error_set(&err, EINVAL,
 			  "Sockets were handed over by whoever started this, "
 			  "so no other address can be given");
@@ -66,14 +61,17 @@ static bool take_sockets(struct service *service)
 static int start_listening(struct service *service, struct error *err)
 {
 	const struct serve_plan *plan = service->plan;
+	const struct listen_address anywhere = {LISTEN_TCP, plan->default_host,
+						SERVE_DEFAULT_PORT};
+	int ret = 0;
 
 	if (service->listeners.count)
 		return 0;
-	if (plan->unix_path)
-		return listen_unix(&service->listeners, plan->unix_path, err);
-	return listen_tcp(&service->listeners,
-			  plan->address ? plan->address : plan->default_address,
-			  plan->port ? plan->port : SERVE_DEFAULT_PORT, err);
+	if (!plan->address_count)
+		return listen_at(&service->listeners, &anywhere, err);
+	for (size_t i = 0; i < plan->address_count && !ret; i++)
+		ret = listen_at(&service->listeners, &plan->addresses[i], err);
+	return ret;
 }
 
 static int load_tls(struct service *service, struct error *err)
@@ -262,10 +260,10 @@ static bool serve(struct service *service, struct error *err)
 		.log = &service->log,
 		.tls = service->tls,
 		.tls_required = plan->tls_required,
-		.limits = {.handshake_ms = HANDSHAKE_MS, .stall_ms = STALL_MS},
+		.limits = plan->limits,
 		.max_clients = plan->max_clients,
 		.stop_ms = STOP_MS,
-		.threads = THREADS,
+		.threads = plan->threads,
 		.persistent = plan->persistent,
 		.wake = on_signal,
 		.opaque = service,
@@ -289,6 +287,10 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 		message_error("Images cannot be served with --untrusted: its "
 			      "sandbox allows no sockets. Use 'inspect' "
 			      "first, and --trust-dir");
+		return 1;
+	}
+	if (serve_plan_check(plan, &err) < 0) {
+		message_error("%s", err.message);
 		return 1;
 	}
 	if (!take_sockets(&service)) {

@@ -11,17 +11,18 @@
 #include "cli/serve-run.h"
 #include "cli/serve-tls.h"
 
-#define CLIENTS_MAX	   1024
-#define CLIENTS_DEFAULT	   128
-#define PER_EXPORT_DEFAULT 16
-
 struct serve_words {
 	struct serve_plan plan;
 	struct serve_export first; /* what all exports have in common */
 	struct arg_list exports;   /* NAME=FILE */
 	struct arg_list bitmaps;
+	struct arg_list sockets;
+	struct serve_snapshot shown;
 	struct serve_tls_words tls;
-	const char *cache, *shared, *stats, *load_snapshot, *backing;
+	const char *address, *port, *vsock_port;
+	const char *cache, *discard, *detect_zeroes, *shared;
+	const char *max_clients, *threads, *handshake, *stall;
+	const char *stats, *load_snapshot, *backing;
 };
 
 /* `text` is NAME=FILE; cuts it, so that both are strings. */
@@ -42,19 +43,6 @@ static bool parse_export(const char *text, const struct serve_export *common,
 	out->name = copy;
 	out->image.name = equals + 1;
 	return true;
-}
-
-static bool has_twins(const struct serve_plan *plan)
-{
-	for (size_t i = 0; i < plan->export_count; i++)
-		for (size_t j = 0; j < i; j++)
-			if (!strcmp(plan->exports[i].name,
-				    plan->exports[j].name)) {
-				message_error("Two exports are called '%s'",
-					      plan->exports[i].name);
-				return true;
-			}
-	return false;
 }
 
 /* The operand, if there is one, and all of --export. */
@@ -82,26 +70,64 @@ static bool make_exports(struct serve_words *words, const struct args *args)
 		if (!parse_export(words->exports.items[i], &words->first,
 				  &plan->exports[plan->export_count++]))
 			return false;
-	return !has_twins(plan);
+	return true;
 }
 
-static bool check_words(struct serve_words *words)
-{
-	struct serve_plan *plan = &words->plan;
-	uint64_t count = PER_EXPORT_DEFAULT;
+/* ---- words with values ---- */
 
-	if (words->shared && !args_size(words->shared, "number of clients", 0,
-					CLIENTS_MAX, &count))
+/* `text` NULL: `*out` stays. */
+static bool take_count(const char *text, const char *what, unsigned min,
+		       unsigned max, unsigned *out)
+{
+	uint64_t count = *out;
+
+	if (text && !args_size(text, what, min, max, &count))
 		return false;
-	plan->clients_per_export = (unsigned)count;
-	plan->max_clients = CLIENTS_DEFAULT;
-	plan->persistent = true;
-	plan->needs_format = true;
-	plan->backing = SERVE_BACKING_BENEATH;
-	plan->discard = true;
-	if (plan->unix_path && (plan->address || plan->port)) {
-		message_usage("--socket and --bind or --port exclude each "
-			      "other");
+	*out = (unsigned)count;
+	return true;
+}
+
+/* Seconds become milliseconds. */
+static bool take_seconds(const char *text, const char *what, unsigned *out_ms)
+{
+	unsigned seconds = *out_ms / 1000;
+
+	if (!take_count(text, what, 1, SERVE_DEADLINE_MAX, &seconds))
+		return false;
+	if (text)
+		*out_ms = seconds * 1000;
+	return true;
+}
+
+static bool take_limits(const struct serve_words *words,
+			struct serve_plan *plan)
+{
+	return take_count(words->max_clients, "number of clients", 1,
+			  SERVE_CLIENTS_MAX, &plan->max_clients) &&
+	       take_count(words->threads, "number of threads", 0,
+			  SERVE_THREADS_MAX, &plan->threads) &&
+	       take_seconds(words->handshake, "handshake timeout",
+			    &plan->limits.handshake_ms) &&
+	       take_seconds(words->stall, "stall timeout",
+			    &plan->limits.stall_ms);
+}
+
+/* What all exports of the command line have in common. */
+static bool take_settings(struct serve_words *words,
+			  struct serve_export *export)
+{
+	if (words->discard &&
+	    serve_discard_parse(words->discard, &export->discard)) {
+		message_error("Invalid discard mode '%s' (expecting 'unmap' or "
+			      "'ignore')",
+			      words->discard);
+		return false;
+	}
+	if (words->detect_zeroes &&
+	    serve_zeroes_parse(words->detect_zeroes, &export->zeroes)) {
+		message_error("Invalid --detect-zeroes mode '%s' (expecting "
+			      "'off', 'on' or 'unmap')",
+			      words->detect_zeroes);
 		return false;
 	}
 	if (words->bitmaps.count > NBD_BITMAPS_MAX) {
@@ -109,19 +135,62 @@ static bool check_words(struct serve_words *words)
 			      words->bitmaps.count, NBD_BITMAPS_MAX);
 		return false;
 	}
-	plan->bitmaps = words->bitmaps.items;
-	plan->bitmap_count = words->bitmaps.count;
-	words->first.read_only |= words->load_snapshot != NULL;
-	return serve_backing_parse(words->backing, &plan->backing) &&
-	       serve_take_snapshot(&plan->shown, words->load_snapshot) &&
-	       serve_stats_parse(words->stats, &plan->stats) &&
+	export->bitmaps = words->bitmaps.items;
+	export->bitmap_count = words->bitmaps.count;
+	export->read_only |= words->load_snapshot != NULL;
+	export->shown = &words->shown;
+	return take_count(words->shared, "number of clients", 0,
+			  SERVE_CLIENTS_MAX, &export->max_clients) &&
+	       serve_backing_parse(words->backing, &export->backing) &&
+	       serve_take_snapshot(&words->shown, words->load_snapshot) &&
 	       open_cache_mode(words->cache, "cache mode",
-			       &words->first.image.cache);
+			       &export->image.cache);
+}
+
+/* ---- where to listen ---- */
+
+static bool add_address(struct serve_plan *plan, enum listen_kind kind,
+			const char *name, const char *port)
+{
+	if (plan->address_count == LISTENERS_MAX) {
+		message_error("More than %d addresses to listen on",
+			      LISTENERS_MAX);
+		return false;
+	}
+	plan->addresses[plan->address_count++] =
+		(struct listen_address){kind, name, port};
+	return true;
+}
+
+static bool take_addresses(const struct serve_words *words,
+			   struct serve_plan *plan)
+{
+	const char *port = words->port ? words->port : SERVE_DEFAULT_PORT;
+
+	for (size_t i = 0; i < words->sockets.count; i++)
+		if (!add_address(plan, LISTEN_UNIX, words->sockets.items[i],
+				 NULL))
+			return false;
+	if ((words->address || words->port) &&
+	    !add_address(plan, LISTEN_TCP, words->address, port))
+		return false;
+	return !words->vsock_port ||
+	       add_address(plan, LISTEN_VSOCK, NULL, words->vsock_port);
+}
+
+static bool take_words(struct serve_words *words)
+{
+	struct serve_plan *plan = &words->plan;
+
+	return take_limits(words, plan) && take_addresses(words, plan) &&
+	       take_settings(words, &words->first) &&
+	       serve_tls_take(&words->tls, plan) &&
+	       serve_stats_parse(words->stats, &plan->stats);
 }
 
 int command_serve(struct command_context *ctx, int argc, char **argv)
 {
-	struct serve_words words = {.first = {.name = ""}};
+	struct serve_words words = {.first = serve_export_default};
 	struct serve_plan *plan = &words.plan;
 	struct serve_export *first = &words.first;
 	struct serve_tls_words *tls = &words.tls;
@@ -134,15 +203,22 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{0, "backing", ARG_TEXT, &words.backing, NULL},
 		{'B', "bitmap", ARG_LIST, &words.bitmaps, NULL},
 		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
-		{'s', "snapshot", ARG_FLAG, &plan->snapshot, NULL},
+		{'s', "snapshot", ARG_FLAG, &first->snapshot, NULL},
 		{'E', "export", ARG_LIST, &words.exports, NULL},
 		{'x', "export-name", ARG_TEXT, &first->name, NULL},
 		{'D', "description", ARG_TEXT, &first->description, NULL},
-		{'A', "allocation-depth", ARG_FLAG, &plan->offers_depth, NULL},
-		{'k', "socket", ARG_TEXT, &plan->unix_path, NULL},
-		{'b', "bind", ARG_TEXT, &plan->address, NULL},
-		{'p', "port", ARG_TEXT, &plan->port, NULL},
+		{'A', "allocation-depth", ARG_FLAG, &first->offers_depth, NULL},
+		{0, "discard", ARG_TEXT, &words.discard, NULL},
+		{0, "detect-zeroes", ARG_TEXT, &words.detect_zeroes, NULL},
 		{'e', "shared", ARG_TEXT, &words.shared, NULL},
+		{'k', "socket", ARG_LIST, &words.sockets, NULL},
+		{'b', "bind", ARG_TEXT, &words.address, NULL},
+		{'p', "port", ARG_TEXT, &words.port, NULL},
+		{0, "vsock", ARG_TEXT, &words.vsock_port, NULL},
+		{0, "max-clients", ARG_TEXT, &words.max_clients, NULL},
+		{0, "threads", ARG_TEXT, &words.threads, NULL},
+		{0, "handshake-timeout", ARG_TEXT, &words.handshake, NULL},
+		{0, "stall-timeout", ARG_TEXT, &words.stall, NULL},
 		{0, "stats", ARG_OPTIONAL, &words.stats, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
 		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},
@@ -156,17 +232,20 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 	struct args args;
 	int status = 1;
 
+	serve_plan_init(plan);
+	plan->persistent = true;
+	plan->needs_format = true;
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
-	if (check_words(&words) && serve_tls_take(tls, plan) &&
-	    make_exports(&words, &args))
+	if (take_words(&words) && make_exports(&words, &args))
 		status = serve_run(ctx, plan);
 	for (size_t i = 0; i < plan->export_count; i++)
 		free(plan->exports[i].words);
 	free(plan->exports);
 	free(words.exports.items);
 	free(words.bitmaps.items);
-	options_release(&plan->shown.words);
+	free(words.sockets.items);
+	options_release(&words.shown.words);
 	serve_tls_release(tls);
 	return status;
 }

@@ -2,10 +2,12 @@
 """Servers and their clients' lives: starting, many at once, stopping."""
 
 import contextlib
+import errno
 import json
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import struct
@@ -144,7 +146,18 @@ def test_tcp(platter_path, disk, tmp_path):
     ("-f raw disk.raw disk.raw", "Expecting one image file name"),
     ("-f raw -E disk.raw", "not NAME=FILE"),
     ("-f raw -E a=disk.raw -E a=disk.raw", "Two exports"),
-    ("-k s -p 1 -f raw disk.raw", "exclude each other"),
+    ("--max-clients 0 -f raw disk.raw", "Must be between 1 and 1024"),
+    ("--threads 257 -f raw disk.raw", "Must be between 0 and 256"),
+    ("--handshake-timeout 0 -f raw disk.raw", "handshake timeout"),
+    ("--stall-timeout 86401 -f raw disk.raw", "stall timeout"),
+    ("--vsock 4294967295 -f raw disk.raw", "vsock port is '4294967295'"),
+    ("--vsock -1 -f raw disk.raw", "vsock port is '-1'"),
+    ("--discard no -f raw disk.raw", "Invalid discard mode 'no'"),
+    ("--detect-zeroes no -f raw disk.raw", "--detect-zeroes mode 'no'"),
+    ("--detect-zeroes unmap --discard off -f raw disk.raw",
+     "needs discard=unmap"),
+    ("-k " + " -k ".join(f"s{n}" for n in range(65)) + " -f raw disk.raw",
+     "More than 64 addresses"),
     ("-e many -f raw disk.raw", "number of clients"),
     ("--stats=few -f raw disk.raw", "expecting 'human' or 'json'"),
     ("disk.raw", "has to be given by -f"),
@@ -162,6 +175,114 @@ def test_tcp(platter_path, disk, tmp_path):
 ])
 def test_wrong_words(platter, disk, words, text):
     assert text in platter.bad("serve", words)
+
+
+def has_data(client):
+    client.socket.setblocking(False)
+    try:
+        return bool(client.socket.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+    finally:
+        client.socket.settimeout(wire.START_SECONDS)
+
+
+def test_several_addresses(platter_path, disk, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with serving(platter_path, tmp_path, "-k", "other", "-b", "127.0.0.1",
+                 "-p", port, "-f", "raw", disk) as server:
+        server.connect().start().close()
+        wire.Client(tmp_path / "other").start().close()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(18)[:8] == b"NBDMAGIC"
+    assert not (tmp_path / "other").exists()
+
+
+def test_one_address_of_several_is_taken(platter, disk, tmp_path):
+    """The others are given up again."""
+    (tmp_path / "b").write_text("")
+    assert "'b'" in platter.bad("serve -k a -k b -f raw", [disk])
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "b").exists()
+
+
+def test_vsock(platter_path, disk, tmp_path):
+    """Only that it listens: no machine is here to connect from."""
+    port = 20000 + os.getpid() % 20000
+
+    def is_taken():
+        with socket.socket(socket.AF_VSOCK) as probe:
+            try:
+                probe.bind((socket.VMADDR_CID_ANY, port))
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE
+                return True
+            return False
+
+    assert not is_taken()
+    with serving(platter_path, tmp_path, "--vsock", port, "-f", "raw", disk):
+        assert is_taken()
+        done = subprocess.run(
+            [str(platter_path), "serve", "--vsock", str(port), "-U", "-r",
+             "-f", "raw", str(disk)], check=False, capture_output=True,
+            timeout=60, cwd=tmp_path)
+        assert done.returncode == 1
+        assert f"listen on vsock port {port}".encode() in done.stderr
+    assert not is_taken()
+
+
+# --- limits ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["handshake", "stall"])
+def test_deadlines_can_be_chosen(platter_path, disk, tmp_path, form):
+    """A client of a patient server, which came first, outlives the other."""
+    state = STATES["nothing said" if form == "handshake" else "not reading"]
+    folders = [tmp_path / name for name in ("long", "short")]
+    words = [f"--{form}-timeout", "-U", "-r", "-f", "raw", disk]
+    for folder in folders:
+        folder.mkdir()
+    with (serving(platter_path, folders[0], words[0], "1000",
+                  *words[1:]) as patient,
+          serving(platter_path, folders[1], words[0], "1",
+                  *words[1:]) as hasty):
+        clients = [state(patient), state(hasty)]
+        hung_up = select.poll()
+        for client in clients:
+            hung_up.register(client.socket, 0)
+        found = [fd for fd, _ in hung_up.poll(60000)]
+        assert found == [clients[1].socket.fileno()]
+        for client in clients:
+            client.close()
+
+
+def test_the_others_wait_outside(platter_path, disk, tmp_path):
+    with serving(platter_path, tmp_path, "--max-clients", "1", "-f", "raw",
+                 disk) as server:
+        first = server.connect().start()
+        second = server.connect()
+        for _ in range(100):
+            assert first.error_of(wire.FLUSH, 0, 0) == 0
+        assert not has_data(second)
+        first.close()
+        second.start().close()
+
+
+@pytest.mark.parametrize("words,wanted", [("", True), ("--threads 0", False)])
+def test_threads_for_what_waits(platter_path, disk, tmp_path, words, wanted):
+    """Beside the one that accepts clients, and the client's own."""
+    with serving(platter_path, tmp_path, *words.split(), "-f", "raw",
+                 disk) as server:
+        client = server.connect().start(wire.STRUCTURED, b"base:allocation")
+        one = struct.pack(">IHHQQI", 0x25609513, 0, wire.STATUS, 0, 0, SIZE)
+        client.send(one * 50)
+        for _ in range(50):
+            assert client.chunks()[-1][0] == wire.STATUS_CHUNK
+        tasks = os.listdir(f"/proc/{server.process.pid}/task")
+        client.close()
+    assert (len(tasks) > 2) == wanted
 
 
 # --- what it tells -----------------------------------------------------------

@@ -54,30 +54,38 @@ def disk(tmp_path):
     return path
 
 
-def start(manager, platter_path, folder, *words):
-    return subprocess.Popen(
-        [str(platter_path), "serve", "--socket", "sock", "-f", "raw",
-         "disk.raw", *words], cwd=folder, env=manager.environment,
-        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+@pytest.fixture
+def start(manager, platter_path, tmp_path):
+    """Starts the server; it does not outlive the test."""
+    started = []
+
+    def start_one(*words):
+        started.append(subprocess.Popen(
+            [str(platter_path), "serve", "--socket", "sock", "-f", "raw",
+             "disk.raw", *words], cwd=tmp_path, env=manager.environment,
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        return started[0]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def test_clients_may_come_when_it_says_so(manager, disk, platter_path,
-                                          tmp_path):
-    process = start(manager, platter_path, tmp_path)
-    try:
-        assert manager.told() == READY
-        Client(tmp_path / "sock").start().close()
-    finally:
-        process.terminate()
-        _, text = process.communicate(timeout=WAIT_SECONDS)
+def test_clients_may_come_when_it_says_so(manager, disk, start, tmp_path):
+    process = start()
+    assert manager.told() == READY
+    Client(tmp_path / "sock").start().close()
+    process.terminate()
+    _, text = process.communicate(timeout=WAIT_SECONDS)
     assert (process.returncode, text) == (0, b"")
     assert manager.told() == STOPPING
     assert manager.was_told_no_more()
 
 
-def test_it_says_that_it_stops_while_clients_are_there(manager, disk,
-                                                       platter_path, tmp_path):
-    process = start(manager, platter_path, tmp_path)
+def test_it_says_that_it_stops_while_clients_are_there(manager, disk, start,
+                                                       tmp_path):
+    process = start()
     assert manager.told() == READY
     client = Client(tmp_path / "sock").start()
     # Reads that it does not take yet keep the server for a while.
@@ -89,7 +97,6 @@ def test_it_says_that_it_stops_while_clients_are_there(manager, disk,
         assert client.simple_reply(1 << 20)[1] == 0
     client.close()
     assert process.wait(timeout=WAIT_SECONDS) == 0
-    process.stderr.close()
 
 
 def test_the_last_client_ends_it_too(manager, disk, platter_path, tmp_path):
@@ -97,18 +104,20 @@ def test_the_last_client_ends_it_too(manager, disk, platter_path, tmp_path):
     process = subprocess.Popen(
         [str(tmp_path / "qemu-nbd"), "-k", str(tmp_path / "sock"), "-f", "raw",
          "disk.raw"], cwd=tmp_path, env=manager.environment)
-    assert manager.told() == READY
-    Client(tmp_path / "sock").start().close()
-    assert manager.told() == STOPPING
-    assert process.wait(timeout=WAIT_SECONDS) == 0
+    try:
+        assert manager.told() == READY
+        Client(tmp_path / "sock").start().close()
+        assert manager.told() == STOPPING
+        assert process.wait(timeout=WAIT_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
-def test_the_background_process_is_the_main_one(manager, disk, platter_path,
+def test_the_background_process_is_the_main_one(manager, disk, start,
                                                 tmp_path):
-    process = start(manager, platter_path, tmp_path, "--fork", "--pid-file",
-                    "pid")
+    process = start("--fork", "--pid-file", "pid")
     assert process.wait(timeout=WAIT_SECONDS) == 0
-    process.stderr.close()
     pid = (tmp_path / "pid").read_text().strip()
     try:
         assert manager.told() == {**READY, "MAINPID": pid}
@@ -117,9 +126,8 @@ def test_the_background_process_is_the_main_one(manager, disk, platter_path,
     assert manager.told() == STOPPING
 
 
-def test_it_never_says_that_it_is_ready_if_it_is_not(manager, platter_path,
-                                                     tmp_path):
-    process = start(manager, platter_path, tmp_path)
+def test_it_never_says_that_it_is_ready_if_it_is_not(manager, start):
+    process = start()
     _, text = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 1
     assert b"disk.raw" in text
