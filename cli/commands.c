@@ -69,9 +69,9 @@ const struct command commands[] = {
 	 command_resize},
 	{"serve", "serve images to NBD clients",
 	 "[--object objectdef] [--image-opts] [-f fmt] [-r] [-s] [-t cache] "
-	 "[-U] "
-	 "[-x export_name] [-D description] [-E name=filename ...] [-A] "
-	 "[--backing policy] [-B bitmap ...] [-l snapshot] "
+	 "[-U] [-x export_name] [-D description] [-A] "
+	 "[--backing policy] [-B bitmap ...] "
+	 "[-l snapshot] [-E name=filename[,key=value]... ...] [--config file] "
 	 "[--discard mode] [--detect-zeroes mode] [-e clients] "
 	 "[-k socket ...] [-b address] [-p port] [--vsock port] "
 	 "[--max-clients n] [--threads n] [--handshake-timeout seconds] "

@@ -212,13 +212,20 @@ static int listen_vsock(struct listeners *out, const char *port,
 int listen_at(struct listeners *out, const struct listen_address *address,
 	      struct error *err)
 {
+	const char *port = address->port;
+	char number[16];
+
+	if (!port) {
+		snprintf(number, sizeof(number), "%u", address->number);
+		port = number;
+	}
 	switch (address->kind) {
 	case LISTEN_UNIX:
 		return listen_unix(out, address->name, err);
 	case LISTEN_TCP:
-		return listen_tcp(out, address->name, address->port, err);
+		return listen_tcp(out, address->name, port, err);
 	case LISTEN_VSOCK:
-		return listen_vsock(out, address->port, err);
+		return listen_vsock(out, port, err);
 	}
 	return error_set(err, EINVAL, "No such kind of address");
 }

@@ -26,7 +26,8 @@ enum listen_kind {
 struct listen_address {
 	enum listen_kind kind;
 	const char *name; /* a path; a host, NULL: all of this machine's */
-	const char *port; /* a number or, for TCP, a name */
+	const char *port; /* a number or, for TCP, a name; NULL: `number` */
+	unsigned number;
 };
 
 /*

@@ -218,15 +218,16 @@ static void take_address(struct words *words)
 	plan->default_host = "0.0.0.0";
 	if (words->socket)
 		plan->addresses[plan->address_count++] =
-			(struct listen_address){LISTEN_UNIX, words->socket,
-						NULL};
+			(struct listen_address){.kind = LISTEN_UNIX,
+						.name = words->socket};
 	else if (words->address || words->port)
 		plan->addresses[plan->address_count++] =
 			(struct listen_address){
-				LISTEN_TCP,
-				words->address ? words->address
-					       : plan->default_host,
-				words->port ? words->port : SERVE_DEFAULT_PORT};
+				.kind = LISTEN_TCP,
+				.name = words->address ? words->address
+						       : plan->default_host,
+				.port = words->port,
+				.number = SERVE_DEFAULT_PORT};
 }
 
 static bool take_snapshot(struct words *words)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What all who make plans to serve have in common: see serve-run.h. */
 #include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/error.h"
@@ -28,6 +30,56 @@ void serve_plan_init(struct serve_plan *plan)
 		.max_clients = CLIENTS_DEFAULT,
 		.threads = THREADS,
 	};
+}
+
+void serve_plan_release(struct serve_plan *plan)
+{
+	free(plan->exports);
+	serve_tls_release(&plan->tls_words);
+	json_decref(plan->texts);
+	plan->exports = NULL;
+	plan->texts = NULL;
+}
+
+int serve_plan_add_export(struct serve_plan *plan,
+			  const struct serve_export *export, struct error *err)
+{
+	struct serve_export *longer;
+
+	if (plan->export_count == SERVE_EXPORTS_MAX)
+		return error_set(err, E2BIG, "More than %d exports",
+				 SERVE_EXPORTS_MAX);
+	longer = reallocarray(plan->exports, plan->export_count + 1,
+			      sizeof(*longer));
+	if (!longer)
+		return error_set_errno(err, ENOMEM, "No memory for an export");
+	plan->exports = longer;
+	plan->exports[plan->export_count++] = *export;
+	return 0;
+}
+
+int serve_plan_add_address(struct serve_plan *plan,
+			   const struct listen_address *address,
+			   struct error *err)
+{
+	if (plan->address_count == LISTENERS_MAX)
+		return error_set(err, E2BIG,
+				 "More than %d addresses to listen on",
+				 LISTENERS_MAX);
+	plan->addresses[plan->address_count++] = *address;
+	return 0;
+}
+
+int serve_plan_keep(struct serve_plan *plan, struct json_t *value,
+		    struct error *err)
+{
+	if (!plan->texts)
+		plan->texts = json_array();
+	if (plan->texts && json_array_append_new(plan->texts, value) == 0)
+		return 0;
+	if (!plan->texts)
+		json_decref(value);
+	return error_set_errno(err, ENOMEM, "No memory for settings");
 }
 
 /* Names of 4096 exports at most: comparing all is done at once. */

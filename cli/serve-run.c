@@ -62,7 +62,7 @@ static int start_listening(struct service *service, struct error *err)
 {
 	const struct serve_plan *plan = service->plan;
 	const struct listen_address anywhere = {LISTEN_TCP, plan->default_host,
-						SERVE_DEFAULT_PORT};
+						NULL, SERVE_DEFAULT_PORT};
 	int ret = 0;
 
 	if (service->listeners.count)

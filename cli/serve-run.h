@@ -13,6 +13,7 @@
 #include "cli/listen.h"
 #include "cli/open.h"
 #include "cli/serve-stats.h"
+#include "cli/serve-tls.h"
 #include "cli/serve-trust.h"
 #include "nbd-server/connection.h"
 #include "nbd-server/export.h"
@@ -24,7 +25,7 @@ struct error;
 /* Of one process; each has files and tables of its own. */
 #define SERVE_EXPORTS_MAX 4096
 
-#define SERVE_DEFAULT_PORT "10809"
+#define SERVE_DEFAULT_PORT 10809
 
 /* What limits may be. */
 #define SERVE_CLIENTS_MAX  1024
@@ -54,11 +55,10 @@ struct serve_export {
 	size_t bitmap_count;
 	const struct serve_snapshot *shown; /* for reading only; NULL: none */
 	unsigned max_clients;		    /* 0: no limit */
-	char *words; /* what the names above may point into; owned, or NULL */
 };
 
 struct serve_plan {
-	struct serve_export *exports;
+	struct serve_export *exports; /* owned */
 	size_t export_count;
 	bool needs_format; /* formats are never guessed */
 
@@ -67,7 +67,8 @@ struct serve_plan {
 	size_t address_count;
 	const char *default_host; /* NULL: all addresses of this machine */
 
-	struct tls_args tls; /* without keys: all in the clear */
+	struct tls_args tls;		  /* without keys: all in the clear */
+	struct serve_tls_words tls_words; /* what `tls` is made of; owned */
 	bool tls_required;
 	struct nbd_limits limits;
 	unsigned max_clients;
@@ -77,12 +78,25 @@ struct serve_plan {
 	bool fork;
 	bool keep_stderr; /* also behind --fork */
 	const char *pid_file;
+
+	struct json_t *texts; /* what names may point into; owned, or NULL */
 };
 
 /* What holds where nothing else was said; no exports. */
 void serve_plan_init(struct serve_plan *plan);
 /* The same of an export of `serve`. */
 extern const struct serve_export serve_export_default;
+
+/* Frees what the plan owns. */
+void serve_plan_release(struct serve_plan *plan);
+int serve_plan_add_export(struct serve_plan *plan,
+			  const struct serve_export *export, struct error *err);
+int serve_plan_add_address(struct serve_plan *plan,
+			   const struct listen_address *address,
+			   struct error *err);
+/* Owns `value` from here on, also on failure, as long as there is the plan. */
+int serve_plan_keep(struct serve_plan *plan, struct json_t *value,
+		    struct error *err);
 
 /* What cannot be meant, whatever words it came by. -EINVAL. */
 int serve_plan_check(const struct serve_plan *plan, struct error *err);

@@ -2,6 +2,7 @@
 /* What --stats prints: see serve-stats.h. */
 #include "cli/serve-stats.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,13 +11,19 @@
 #include "nbd-server/export.h"
 #include "nbd-server/stats.h"
 
+int serve_stats_word(const char *word, enum serve_stats *out)
+{
+	bool json = !strcmp(word, "json");
+
+	if (!json && *word && strcmp(word, "human"))
+		return -EINVAL;
+	*out = json ? SERVE_STATS_JSON : SERVE_STATS_HUMAN;
+	return 0;
+}
+
 bool serve_stats_parse(const char *word, enum serve_stats *out)
 {
-	*out = SERVE_STATS_NONE;
-	if (!word)
-		return true;
-	*out = !strcmp(word, "json") ? SERVE_STATS_JSON : SERVE_STATS_HUMAN;
-	if (*out == SERVE_STATS_JSON || !*word || !strcmp(word, "human"))
+	if (!word || serve_stats_word(word, out) == 0)
 		return true;
 	message_error("Unknown option value for --stats (expecting 'human' or "
 		      "'json'): %s",

@@ -13,6 +13,25 @@ static bool has_keys(const struct serve_tls_words *words)
 	return words->certificates || words->psk_file;
 }
 
+bool serve_tls_is_given(const struct serve_tls_words *words)
+{
+	return words->mode || has_keys(words) || words->verify_peer ||
+	       words->names.count;
+}
+
+bool serve_tls_add_name(struct serve_tls_words *words, const char *name)
+{
+	struct arg_list *names = &words->names;
+	const char **longer = reallocarray((void *)names->items,
+					   names->count + 1, sizeof(*longer));
+
+	if (!longer)
+		return false;
+	names->items = longer;
+	names->items[names->count++] = name;
+	return true;
+}
+
 /* A server that was given keys and no mode lets nobody in without TLS. */
 static bool take_mode(const struct serve_tls_words *words,
 		      struct serve_plan *plan)
@@ -89,4 +108,5 @@ void serve_tls_release(struct serve_tls_words *words)
 {
 	free(words->names.items);
 	free(words->rules);
+	*words = (struct serve_tls_words){0};
 }

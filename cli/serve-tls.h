@@ -18,6 +18,11 @@ struct serve_tls_words {
 	struct tls_authz authz;
 };
 
+/* Has any of them been said? */
+bool serve_tls_is_given(const struct serve_tls_words *words);
+/* One more who may come; false: no memory. */
+bool serve_tls_add_name(struct serve_tls_words *words, const char *name);
+
 /* Fills the plan, which borrows the words. False after a message. */
 bool serve_tls_take(struct serve_tls_words *words, struct serve_plan *plan);
 void serve_tls_release(struct serve_tls_words *words);

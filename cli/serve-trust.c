@@ -2,6 +2,7 @@
 /* What served images may name: see serve-trust.h. */
 #include "cli/serve-trust.h"
 
+#include <errno.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "cli/message.h"
 #include "cli/open.h"
 
-bool serve_backing_parse(const char *word, enum serve_backing *out)
+int serve_backing_word(const char *word, enum serve_backing *out)
 {
 	static const char *const words[] = {
 		[SERVE_BACKING_ANY] = "any",
@@ -19,14 +20,19 @@ bool serve_backing_parse(const char *word, enum serve_backing *out)
 		[SERVE_BACKING_NONE] = "none",
 	};
 
-	if (!word)
-		return true;
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (!strcmp(word, words[i])) {
 			*out = (enum serve_backing)i;
-			return true;
+			return 0;
 		}
 	}
+	return -EINVAL;
+}
+
+bool serve_backing_parse(const char *word, enum serve_backing *out)
+{
+	if (!word || serve_backing_word(word, out) == 0)
+		return true;
 	message_error("--backing is '%s', allowed are any, beneath and none",
 		      word);
 	return false;

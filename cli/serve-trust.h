@@ -19,6 +19,8 @@ enum serve_backing {
 	SERVE_BACKING_NONE,
 };
 
+/* 0 or -EINVAL. */
+int serve_backing_word(const char *word, enum serve_backing *out);
 /* NULL keeps what `*out` holds. False after a message. */
 bool serve_backing_parse(const char *word, enum serve_backing *out);
 

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/image-spec.h"
+#include "block/error.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/message.h"
+#include "cli/serve-config.h"
 #include "cli/serve-exports.h"
 #include "cli/serve-run.h"
-#include "cli/serve-tls.h"
 
 struct serve_words {
 	struct serve_plan plan;
@@ -19,58 +19,27 @@ struct serve_words {
 	struct arg_list sockets;
 	struct serve_snapshot shown;
 	struct serve_tls_words tls;
-	const char *address, *port, *vsock_port;
+	const char *config, *address, *port, *vsock_port;
 	const char *cache, *discard, *detect_zeroes, *shared;
 	const char *max_clients, *threads, *handshake, *stall;
-	const char *stats, *load_snapshot, *backing;
+	const char *stats, *pid_file, *load_snapshot, *backing;
 };
 
-/* `text` is NAME=FILE; cuts it, so that both are strings. */
-static bool parse_export(const char *text, const struct serve_export *common,
-			 struct serve_export *out)
-{
-	char *copy = strdup(text);
-	char *equals = copy ? strchr(copy, '=') : NULL;
-
-	*out = *common;
-	if (!equals || !equals[1]) {
-		message_error("--export '%s' is not NAME=FILE", text);
-		free(copy);
-		return false;
-	}
-	*equals = '\0';
-	out->words = copy;
-	out->name = copy;
-	out->image.name = equals + 1;
-	return true;
-}
-
 /* The operand, if there is one, and all of --export. */
-static bool make_exports(struct serve_words *words, const struct args *args)
+static int add_exports(struct serve_words *words, const struct args *args,
+		       struct error *err)
 {
 	struct serve_plan *plan = &words->plan;
-	size_t count = (size_t)args->count + words->exports.count;
+	int ret = 0;
 
-	if (!count || count > SERVE_EXPORTS_MAX || args->count > 1) {
-		message_usage("Expecting one image file name, or exports by "
-			      "--export NAME=FILE (at most %d)",
-			      SERVE_EXPORTS_MAX);
-		return false;
-	}
-	plan->exports = calloc(count, sizeof(*plan->exports));
-	if (!plan->exports) {
-		message_error("Out of memory");
-		return false;
-	}
 	if (args->count) {
 		words->first.image.name = args->operands[0];
-		plan->exports[plan->export_count++] = words->first;
+		ret = serve_plan_add_export(plan, &words->first, err);
 	}
-	for (size_t i = 0; i < words->exports.count; i++)
-		if (!parse_export(words->exports.items[i], &words->first,
-				  &plan->exports[plan->export_count++]))
-			return false;
-	return true;
+	for (size_t i = 0; i < words->exports.count && !ret; i++)
+		ret = serve_config_add_export(plan, &words->first,
+					      words->exports.items[i], err);
+	return ret;
 }
 
 /* ---- words with values ---- */
@@ -147,45 +116,94 @@ static bool take_settings(struct serve_words *words,
 			       &export->image.cache);
 }
 
-/* ---- where to listen ---- */
-
-static bool add_address(struct serve_plan *plan, enum listen_kind kind,
-			const char *name, const char *port)
-{
-	if (plan->address_count == LISTENERS_MAX) {
-		message_error("More than %d addresses to listen on",
-			      LISTENERS_MAX);
-		return false;
-	}
-	plan->addresses[plan->address_count++] =
-		(struct listen_address){kind, name, port};
-	return true;
-}
-
-static bool take_addresses(const struct serve_words *words,
-			   struct serve_plan *plan)
-{
-	const char *port = words->port ? words->port : SERVE_DEFAULT_PORT;
-
-	for (size_t i = 0; i < words->sockets.count; i++)
-		if (!add_address(plan, LISTEN_UNIX, words->sockets.items[i],
-				 NULL))
-			return false;
-	if ((words->address || words->port) &&
-	    !add_address(plan, LISTEN_TCP, words->address, port))
-		return false;
-	return !words->vsock_port ||
-	       add_address(plan, LISTEN_VSOCK, NULL, words->vsock_port);
-}
-
 static bool take_words(struct serve_words *words)
 {
 	struct serve_plan *plan = &words->plan;
 
-	return take_limits(words, plan) && take_addresses(words, plan) &&
-	       take_settings(words, &words->first) &&
-	       serve_tls_take(&words->tls, plan) &&
+	if (words->pid_file)
+		plan->pid_file = words->pid_file;
+	/* Keys of one place and rules of another would be nobody's wish. */
+	if (serve_tls_is_given(&words->tls)) {
+		serve_tls_release(&plan->tls_words);
+		plan->tls_words = words->tls;
+		words->tls = (struct serve_tls_words){0};
+	}
+	return take_limits(words, plan) &&
+	       serve_tls_take(&plan->tls_words, plan) &&
 	       serve_stats_parse(words->stats, &plan->stats);
+}
+
+/* ---- where to listen ---- */
+
+static int add_addresses(const struct serve_words *words,
+			 struct serve_plan *plan, struct error *err)
+{
+	struct listen_address tcp = {LISTEN_TCP, words->address, words->port,
+				     SERVE_DEFAULT_PORT};
+	struct listen_address vsock = {LISTEN_VSOCK, NULL, words->vsock_port,
+				       0};
+	int ret = 0;
+
+	for (size_t i = 0; i < words->sockets.count && !ret; i++) {
+		struct listen_address at = {LISTEN_UNIX,
+					    words->sockets.items[i], NULL, 0};
+
+		ret = serve_plan_add_address(plan, &at, err);
+	}
+	if (!ret && (words->address || words->port))
+		ret = serve_plan_add_address(plan, &tcp, err);
+	if (!ret && words->vsock_port)
+		ret = serve_plan_add_address(plan, &vsock, err);
+	return ret;
+}
+
+/* ---- the plan ---- */
+
+/*
+ * The file first: what the command line says once comes instead, exports come
+ * in addition. Addresses of the command line come instead, all of them, so that
+ * a file can be tried out beside the server that it is for.
+ */
+static int make_plan(struct serve_words *words, const struct args *args,
+		     struct error *err)
+{
+	struct serve_plan *plan = &words->plan;
+	int ret = 0;
+
+	if (words->config)
+		ret = serve_config_load(plan, words->config, err);
+	if (ret < 0)
+		return ret;
+	if (words->sockets.count || words->address || words->port ||
+	    words->vsock_port)
+		plan->address_count = 0;
+	ret = add_addresses(words, plan, err);
+	return ret ? ret : add_exports(words, args, err);
+}
+
+static int carry_out(struct command_context *ctx, struct serve_words *words,
+		     const struct args *args)
+{
+	struct serve_plan *plan = &words->plan;
+	struct error err = {0};
+
+	if (args->count > 1 ||
+	    (!args->count && !words->exports.count && !words->config))
+		return message_usage("Expecting one image file name, or "
+				     "exports by --export NAME=FILE or "
+				     "--config FILE");
+	if (!take_settings(words, &words->first))
+		return 1;
+	if (make_plan(words, args, &err) < 0) {
+		message_error("%s", err.message);
+		return 1;
+	}
+	if (!plan->export_count) {
+		message_error("Configuration '%s' has no exports",
+			      words->config);
+		return 1;
+	}
+	return take_words(words) ? serve_run(ctx, plan) : 1;
 }
 
 int command_serve(struct command_context *ctx, int argc, char **argv)
@@ -200,6 +218,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'r', "read-only", ARG_FLAG, &first->read_only, NULL},
 		{'t', "cache", ARG_TEXT, &words.cache, NULL},
 		{'U', "force-share", ARG_FLAG, &first->image.force_share, NULL},
+		{0, "config", ARG_TEXT, &words.config, NULL},
 		{0, "backing", ARG_TEXT, &words.backing, NULL},
 		{'B', "bitmap", ARG_LIST, &words.bitmaps, NULL},
 		{'l', "load-snapshot", ARG_TEXT, &words.load_snapshot, NULL},
@@ -221,7 +240,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{0, "stall-timeout", ARG_TEXT, &words.stall, NULL},
 		{0, "stats", ARG_OPTIONAL, &words.stats, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
-		{0, "pid-file", ARG_TEXT, &plan->pid_file, NULL},
+		{0, "pid-file", ARG_TEXT, &words.pid_file, NULL},
 		{0, "tls", ARG_TEXT, &tls->mode, NULL},
 		{0, "tls-certificates", ARG_TEXT, &tls->certificates, NULL},
 		{0, "tls-psk", ARG_TEXT, &tls->psk_file, NULL},
@@ -230,18 +249,15 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		ARGS_END,
 	};
 	struct args args;
-	int status = 1;
+	int status;
 
 	serve_plan_init(plan);
 	plan->persistent = true;
 	plan->needs_format = true;
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
-	if (take_words(&words) && make_exports(&words, &args))
-		status = serve_run(ctx, plan);
-	for (size_t i = 0; i < plan->export_count; i++)
-		free(plan->exports[i].words);
-	free(plan->exports);
+	status = carry_out(ctx, &words, &args);
+	serve_plan_release(plan);
 	free(words.exports.items);
 	free(words.bitmaps.items);
 	free(words.sockets.items);

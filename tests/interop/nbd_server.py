@@ -42,6 +42,9 @@ class Server:
             [str(program), *self.first, "--socket", str(self.socket),
              *map(str, words)], cwd=folder, stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, **more)
+        self.wait_until_it_listens()
+
+    def wait_until_it_listens(self):
         give_up = time.monotonic() + START_SECONDS
         while not self.listens():
             assert self.process.poll() is None, self.process.stderr.read()
