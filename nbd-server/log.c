@@ -14,18 +14,23 @@
 
 void nbd_log_init(struct nbd_log *log, bool (*print)(const char *line))
 {
-	*log = (struct nbd_log){.print = print, .second_ms = clock_now_ms()};
+	*log = (struct nbd_log){
+		.print = print,
+		.burst = NBD_LOG_LINES_PER_SECOND,
+		.more = {"", " more such lines left out"},
+		.second_ms = clock_now_ms(),
+	};
 	pthread_mutex_init(&log->lock, NULL);
 }
 
 static void tell_left_out_locked(struct nbd_log *log)
 {
-	char line[64];
+	char line[128];
 
 	if (!log->left_out)
 		return;
-	snprintf(line, sizeof(line), "%" PRIu64 " more such lines left out",
-		 log->left_out);
+	snprintf(line, sizeof(line), "%s%" PRIu64 "%s", log->more[0],
+		 log->left_out, log->more[1]);
 	if (log->print(line))
 		log->left_out = 0;
 }
@@ -36,16 +41,26 @@ void nbd_log_release(struct nbd_log *log)
 	pthread_mutex_destroy(&log->lock);
 }
 
-static void print_locked(struct nbd_log *log, const char *line)
+/* What time has given back to the budget. */
+static void refill_locked(struct nbd_log *log)
 {
 	int64_t now_ms = clock_now_ms();
+	int64_t seconds = (now_ms - log->second_ms) / 1000;
+	int64_t lines = seconds > log->burst
+				? log->burst
+				: seconds * NBD_LOG_LINES_PER_SECOND;
 
-	if (now_ms - log->second_ms >= 1000) {
-		tell_left_out_locked(log);
-		log->second_ms = now_ms;
-		log->lines = 0;
-	}
-	if (log->lines < NBD_LOG_LINES_PER_SECOND && log->print(line))
+	if (seconds <= 0)
+		return;
+	log->second_ms = now_ms;
+	log->lines -= lines < log->lines ? (unsigned)lines : log->lines;
+	tell_left_out_locked(log);
+}
+
+static void print_locked(struct nbd_log *log, const char *line)
+{
+	refill_locked(log);
+	if (log->lines < log->burst && log->print(line))
 		log->lines++;
 	else
 		log->left_out++;
@@ -63,6 +78,11 @@ void nbd_log_client(struct nbd_log *log, const char *peer, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line + len, sizeof(line) - (size_t)len, fmt, args);
 	va_end(args);
+	nbd_log_line(log, line);
+}
+
+void nbd_log_line(struct nbd_log *log, const char *line)
+{
 	pthread_mutex_lock(&log->lock);
 	print_locked(log, line);
 	pthread_mutex_unlock(&log->lock);

@@ -13,6 +13,8 @@
 #include <stdint.h>
 
 #define NBD_LOG_LINES_PER_SECOND 10u
+/* What a log may be given for many clients that come at once. */
+#define NBD_LOG_BURST 300u
 
 struct nbd_log {
 	/*
@@ -20,12 +22,15 @@ struct nbd_log {
 	 * Must not wait; false: it could not, and the line is counted instead.
 	 */
 	bool (*print)(const char *line);
+	unsigned burst;	      /* lines at once; above, those of a second */
+	const char *more[2];  /* around the number of those left out */
 	pthread_mutex_t lock; /* a leaf */
 	int64_t second_ms;    /* when this second began */
-	unsigned lines;	      /* printed in it */
+	unsigned lines;	      /* of the budget, spent and not back yet */
 	uint64_t left_out;    /* not told of yet */
 };
 
+/* `burst` and `more` may be changed before the first line. */
 void nbd_log_init(struct nbd_log *log, bool (*print)(const char *line));
 /* Tells how many lines were left out at last. */
 void nbd_log_release(struct nbd_log *log);
@@ -36,5 +41,7 @@ void nbd_log_release(struct nbd_log *log);
  */
 void nbd_log_client(struct nbd_log *log, const char *peer, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A line as it is; has no line feed. */
+void nbd_log_line(struct nbd_log *log, const char *line);
 
 #endif

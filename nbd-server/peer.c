@@ -14,15 +14,18 @@ static void describe_process(struct nbd_peer *peer, int fd)
 {
 	struct ucred who;
 	socklen_t len = sizeof(who);
+	char process[32] = "";
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
 		return;
+	peer->is_process = true;
+	peer->pid = who.pid;
+	peer->uid = who.uid;
+	peer->gid = who.gid;
 	if (who.pid)
-		snprintf(peer->text, sizeof(peer->text), "pid %ld, uid %lu",
-			 (long)who.pid, (unsigned long)who.uid);
-	else
-		snprintf(peer->text, sizeof(peer->text), "uid %lu",
-			 (unsigned long)who.uid);
+		snprintf(process, sizeof(process), "pid %ld, ", (long)who.pid);
+	snprintf(peer->text, sizeof(peer->text), "%suid %lu, gid %lu", process,
+		 (unsigned long)who.uid, (unsigned long)who.gid);
 }
 
 static void describe_host(struct nbd_peer *peer,
@@ -46,7 +49,7 @@ void nbd_peer_describe(struct nbd_peer *peer, int fd)
 	} address = {0};
 	socklen_t len = sizeof(address);
 
-	snprintf(peer->text, sizeof(peer->text), "unknown");
+	*peer = (struct nbd_peer){.text = "unknown"};
 	if (getpeername(fd, (struct sockaddr *)&address, &len))
 		return;
 	if (address.any.ss_family == AF_UNIX)

@@ -68,7 +68,7 @@ def wrap(client, keys, name=None, version=None):
 
 def said(text):
     """A line about this very process."""
-    return f"platter: client pid {os.getpid()}, uid {os.geteuid()}: {text}\n"
+    return f"platter: client pid {os.getpid()}, uid {os.geteuid()}, gid {os.getegid()}: {text}\n"
 
 
 def failed(reason):

@@ -14,7 +14,7 @@ from nbd_server import serving
 from tls_keys import authority, certify
 
 SIZE = 1 << 20
-LINE = r"platter: client pid \d+, uid \d+: TLS handshake failed: ([^\n]+)\n"
+LINE = r"platter: client pid \d+, uid \d+, gid \d+: TLS handshake failed: ([^\n]+)\n"
 LEFT_OUT = r"platter: (\d+) more such lines left out\n"
 
 

@@ -72,6 +72,32 @@ static void floods_are_counted(void **state)
 	assert_string_equal(last, "1 more such lines left out");
 }
 
+/* A burst is paid back at the rate of any other log. */
+static void bursts_are_paid_back(void **state)
+{
+	struct nbd_log log;
+
+	(void)state;
+	start(&log);
+	log.burst = 3 * NBD_LOG_LINES_PER_SECOND;
+	log.more[0] = "<";
+	log.more[1] = ">";
+	log.second_ms += 3600 * 1000;
+	for (unsigned i = 0; i < log.burst + 5; i++)
+		nbd_log_line(&log, "a line");
+	assert_int_equal(printed, log.burst);
+	assert_string_equal(last, "a line");
+	log.second_ms -= 3600 * 1000 + 1000;
+	nbd_log_line(&log, "a line");
+	assert_int_equal(printed, log.burst + 2);
+	log.second_ms += 3600 * 1000;
+	for (unsigned i = 0; i < log.burst; i++)
+		nbd_log_line(&log, "a line");
+	assert_int_equal(printed, log.burst + 1 + NBD_LOG_LINES_PER_SECOND);
+	nbd_log_release(&log);
+	assert_string_equal(last, "<21>");
+}
+
 static void nobody_waits_for_a_reader(void **state)
 {
 	struct nbd_log log;
@@ -109,13 +135,19 @@ static void neighbours_are_processes(void **state)
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	nbd_peer_describe(&peer, fds[0]);
-	snprintf(expected, sizeof(expected), "pid %ld, uid %lu", (long)getpid(),
-		 (unsigned long)geteuid());
+	snprintf(expected, sizeof(expected), "pid %ld, uid %lu, gid %lu",
+		 (long)getpid(), (unsigned long)geteuid(),
+		 (unsigned long)getegid());
 	assert_string_equal(peer.text, expected);
+	assert_true(peer.is_process);
+	assert_int_equal(peer.pid, getpid());
+	assert_int_equal(peer.uid, geteuid());
+	assert_int_equal(peer.gid, getegid());
 	close(fds[0]);
 	close(fds[1]);
 	nbd_peer_describe(&peer, -1);
 	assert_string_equal(peer.text, "unknown");
+	assert_false(peer.is_process);
 }
 
 /* `address` is of this machine, its port 0. */
@@ -184,6 +216,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines_name_the_client),
 		cmocka_unit_test(floods_are_counted),
+		cmocka_unit_test(bursts_are_paid_back),
 		cmocka_unit_test(nobody_waits_for_a_reader),
 		cmocka_unit_test(long_texts_are_cut),
 		cmocka_unit_test(neighbours_are_processes),
