@@ -75,8 +75,8 @@ const struct command commands[] = {
 	 "[--discard mode] [--detect-zeroes mode] [-e clients] "
 	 "[-k socket ...] [-b address] [-p port] [--vsock port] "
 	 "[--max-clients n] [--threads n] [--handshake-timeout seconds] "
-	 "[--stall-timeout seconds] [--stats[=ofmt]] [--fork] "
-	 "[--pid-file file] [filename]",
+	 "[--stall-timeout seconds] [--stats[=ofmt]] "
+	 "[-v | --log[=ofmt]] [--fork] [--pid-file file] [filename]",
 	 command_serve},
 	{NULL, NULL, NULL, NULL},
 };

@@ -56,7 +56,8 @@ static const char help_text[] =
 	"  -t, --persistent          go on when the last client has left\n"
 	"  -x, --export-name=NAME    name of the export (default: empty)\n"
 	"  -D, --description=TEXT    what clients are told about it\n"
-	"  -v, --verbose             keep stderr behind --fork\n"
+	"  -v, --verbose             tell of clients on stderr, also behind "
+	"--fork\n"
 	"      --tls-creds=ID        TLS, with these credentials: an --object\n"
 	"                            tls-creds-x509 or tls-creds-psk\n"
 	"      --tls-authz=ID        who may come: an --object authz-simple "
@@ -341,7 +342,7 @@ static int serve(struct command_context *ctx, struct words *words,
 	plan->exports = &words->export;
 	plan->export_count = 1;
 	take_address(words);
-	plan->keep_stderr = words->verbose;
+	plan->log = words->verbose ? SERVE_LOG_TEXT : SERVE_LOG_NONE;
 	words->export.bitmaps = &words->bitmap;
 	words->export.bitmap_count = words->bitmap ? 1 : 0;
 	return serve_run(ctx, plan);

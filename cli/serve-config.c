@@ -151,6 +151,11 @@ static int each_name(void *target, json_t *item, const struct config_path *path,
 	return error_set_errno(err, ENOMEM, "No memory for names");
 }
 
+static int parse_log(const char *word, void *field)
+{
+	return serve_log_word(word, field);
+}
+
 static int parse_stats(const char *word, void *field)
 {
 	return serve_stats_word(word, field);
@@ -171,6 +176,8 @@ static const struct config_key plan_keys[] = {
 		   .min = 1, .max = SERVE_DEADLINE_MAX, .scale = 1000),
 	CONFIG_KEY("stats", CONFIG_WORD, PLAN(stats), .parse = parse_stats,
 		   .words = "human or json"),
+	CONFIG_KEY("log", CONFIG_WORD, PLAN(log), .parse = parse_log,
+		   .words = "text or json"),
 	CONFIG_KEY("pid-file", CONFIG_TEXT, PLAN(pid_file)),
 	CONFIG_KEY("tls", CONFIG_TEXT, PLAN(tls_words.mode)),
 	CONFIG_KEY("tls-certificates", CONFIG_TEXT,

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +21,7 @@
 #include "cli/message.h"
 #include "cli/notify.h"
 #include "cli/serve-exports.h"
-#include "nbd-server/log.h"
+#include "cli/serve-log.h"
 #include "nbd-server/server.h"
 
 #define STOP_MS 3000
@@ -33,7 +32,7 @@ struct service {
 	struct listeners listeners;
 	struct notify notify;
 	struct tls_context *tls;
-	struct nbd_log log;
+	struct serve_logger logger;
 	int signal_fd;
 	int ready_fd;	   /* tells the parent of --fork; -1: there is none */
 	bool has_pid_file; /* ours to remove */
@@ -235,19 +234,8 @@ static bool announce(struct service *service)
 		 service->exports.count, service->listeners.count);
 	notify_ready(&service->notify, status, plan->fork);
 	if (service->ready_fd >= 0)
-		say_ready(service->ready_fd, plan->keep_stderr);
+		say_ready(service->ready_fd, plan->log != SERVE_LOG_NONE);
 	return true;
-}
-
-/* Clients do not wait until somebody reads what is said of them. */
-static bool print_event(const char *line)
-{
-	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
-
-	/* In one call, for which there is room then. */
-	return poll(&fd, 1, 0) > 0 && (fd.revents & POLLOUT) &&
-	       dprintf(fd.fd, "%s: %s\n", program_invocation_short_name, line) >
-		       0;
 }
 
 static bool serve(struct service *service, struct error *err)
@@ -257,7 +245,8 @@ static bool serve(struct service *service, struct error *err)
 		.listen_fds = service->listeners.fds,
 		.listen_count = service->listeners.count,
 		.exports = &service->exports,
-		.log = &service->log,
+		.log = &service->logger.log,
+		.observer = plan->log ? &service->logger.observer : NULL,
 		.tls = service->tls,
 		.tls_required = plan->tls_required,
 		.limits = plan->limits,
@@ -271,9 +260,12 @@ static bool serve(struct service *service, struct error *err)
 	};
 	bool good;
 
-	nbd_log_init(&service->log, print_event);
+	/* The end of a client tells of its failure, too. */
+	if (plan->log)
+		args.log = NULL;
+	serve_logger_init(&service->logger, plan->log);
 	good = nbd_server_run(&args, err) == 0;
-	nbd_log_release(&service->log);
+	serve_logger_release(&service->logger);
 	return good;
 }
 

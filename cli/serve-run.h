@@ -12,6 +12,7 @@
 #include "block/options.h"
 #include "cli/listen.h"
 #include "cli/open.h"
+#include "cli/serve-log.h"
 #include "cli/serve-stats.h"
 #include "cli/serve-tls.h"
 #include "cli/serve-trust.h"
@@ -74,9 +75,9 @@ struct serve_plan {
 	unsigned max_clients;
 	unsigned threads; /* for requests that wait; 0: none does */
 	bool persistent;
+	enum serve_log log;	/* of clients; keeps stderr behind --fork */
 	enum serve_stats stats; /* printed at the end, and on SIGUSR1 */
 	bool fork;
-	bool keep_stderr; /* also behind --fork */
 	const char *pid_file;
 
 	struct json_t *texts; /* what names may point into; owned, or NULL */

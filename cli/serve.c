@@ -22,7 +22,7 @@ struct serve_words {
 	const char *config, *address, *port, *vsock_port;
 	const char *cache, *discard, *detect_zeroes, *shared;
 	const char *max_clients, *threads, *handshake, *stall;
-	const char *stats, *pid_file, *load_snapshot, *backing;
+	const char *stats, *log, *pid_file, *load_snapshot, *backing;
 };
 
 /* The operand, if there is one, and all of --export. */
@@ -120,6 +120,12 @@ static bool take_words(struct serve_words *words)
 {
 	struct serve_plan *plan = &words->plan;
 
+	if (words->log && serve_log_word(words->log, &plan->log)) {
+		message_error("Unknown option value for --log (expecting "
+			      "'text' or 'json'): %s",
+			      words->log);
+		return false;
+	}
 	if (words->pid_file)
 		plan->pid_file = words->pid_file;
 	/* Keys of one place and rules of another would be nobody's wish. */
@@ -239,6 +245,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{0, "handshake-timeout", ARG_TEXT, &words.handshake, NULL},
 		{0, "stall-timeout", ARG_TEXT, &words.stall, NULL},
 		{0, "stats", ARG_OPTIONAL, &words.stats, NULL},
+		{'v', "log", ARG_OPTIONAL, &words.log, NULL},
 		{0, "fork", ARG_FLAG, &plan->fork, NULL},
 		{0, "pid-file", ARG_TEXT, &words.pid_file, NULL},
 		{0, "tls", ARG_TEXT, &tls->mode, NULL},

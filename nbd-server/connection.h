@@ -13,11 +13,14 @@
 #include <stdint.h>
 
 #include "nbd-server/channel.h"
+#include "nbd-server/events.h"
 #include "nbd-server/export.h"
 #include "nbd-server/peer.h"
 
 struct nbd_log;
 struct worker_pool;
+
+#define NBD_CAUSE_MAX 512
 
 enum nbd_reply_mode { NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED };
 
@@ -34,6 +37,11 @@ struct nbd_connection {
 	const struct nbd_limits *limits;
 	struct nbd_log *log; /* NULL: none */
 	struct nbd_peer peer;
+	const struct nbd_observer *observer; /* NULL: nobody */
+	uint64_t number;		     /* of the client, from 1 */
+	int64_t start_ms;
+	struct nbd_tally tally;
+	char cause[NBD_CAUSE_MAX];     /* of its end; "" */
 	const struct tls_context *tls; /* NULL: not offered */
 	bool tls_required;
 	atomic_bool *stopping; /* the whole server is */
@@ -54,8 +62,12 @@ struct nbd_connection {
  */
 int nbd_negotiate(struct nbd_connection *con);
 
-/* Returns when all that was asked for has been answered, or cannot be. */
-void nbd_transmit(struct nbd_connection *con);
+/*
+ * Returns when all that was asked for has been answered, or cannot be. 1: the
+ * client has said that it leaves; else a negative errno, -ECONNRESET where it
+ * has left without.
+ */
+int nbd_transmit(struct nbd_connection *con);
 
 /* ---- negotiation's parts ---- */
 

@@ -60,7 +60,7 @@ static int greet(struct nbd_connection *con)
 		return ret;
 	flags = be32_get(raw);
 	if (flags & ~(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
-		return -EPROTO;
+		return nbd_fault(con, -EPROTO, "client flags are 0x%x", flags);
 	con->fixed_newstyle = flags & NBD_FLAG_FIXED_NEWSTYLE;
 	con->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
 	return 0;
@@ -74,11 +74,14 @@ static int read_option(struct nbd_connection *con, struct nbd_option *opt)
 	if (ret < 0)
 		return ret;
 	if (be64_get(head.magic) != NBD_OPTION_MAGIC)
-		return -EPROTO;
+		return nbd_fault(con, -EPROTO, "magic of an option is 0x%llx",
+				 (unsigned long long)be64_get(head.magic));
 	opt->code = be32_get(head.option);
 	opt->len = be32_get(head.len);
 	if (opt->len > NBD_OPTION_MAX)
-		return -EMSGSIZE;
+		return nbd_fault(con, -EPROTO,
+				 "option %u has %u bytes, allowed are %u",
+				 opt->code, opt->len, NBD_OPTION_MAX);
 	return channel_read(&con->channel, opt->data, opt->len);
 }
 
@@ -104,8 +107,10 @@ static int shake_hands(struct nbd_connection *con)
 	bool ended = ret == -ECONNRESET || ret == -EPIPE;
 
 	/* Whoever is cut off because the server stops has done no wrong. */
-	if (ret < 0 && !(ended && atomic_load(con->stopping)))
+	if (ret < 0 && !(ended && atomic_load(con->stopping))) {
 		nbd_log_client(con->log, con->peer.text, "%s", err.message);
+		nbd_fault(con, ret, "%s", err.message);
+	}
 	return ret;
 }
 
@@ -145,7 +150,8 @@ static int serve_option(struct nbd_connection *con,
 					"the server is stopping");
 	if (lacks_tls(con, opt->code)) {
 		if (opt->code == NBD_OPT_EXPORT_NAME)
-			return -EPROTO; /* it has no answer for this */
+			/* It has no answer for this. */
+			return nbd_fault(con, -EPROTO, "TLS is required");
 		return nbd_option_error(con, opt->code, NBD_REP_ERR_TLS_REQD,
 					"TLS is required here");
 	}
@@ -191,7 +197,10 @@ static int haggle(struct nbd_connection *con, struct nbd_option *opt)
 		if (ret < 0)
 			return ret;
 		if (!is_allowed(con, opt))
-			return -EPROTO;
+			return nbd_fault(con, -EPROTO,
+					 "option %u of a client that is not "
+					 "fixed newstyle",
+					 opt->code);
 		ret = serve_option(con, opt);
 		if (ret)
 			return ret < 0 ? ret : ret - 1;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Options that look at exports or choose one (spec: nbd 5 and 6). */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "block/image.h"
+#include "block/quote.h"
 #include "nbd-server/connection.h"
 
 /* Any request is fine; these are whole pages. */
@@ -134,6 +136,17 @@ int nbd_option_go(struct nbd_connection *con, const struct nbd_option *opt)
 	return 1;
 }
 
+static int refuse_name(struct nbd_connection *con,
+		       const struct nbd_string *name)
+{
+	char text[QUOTED_NAME_MAX];
+	struct quoted_name quoted;
+
+	snprintf(text, sizeof(text), "%.*s", (int)name->len, name->text);
+	return nbd_fault(con, -ENOENT, "no export is called '%s'",
+			 quote_name(&quoted, text));
+}
+
 /* It has no answer that says no: the connection ends instead. */
 int nbd_option_export_name(struct nbd_connection *con,
 			   const struct nbd_option *opt)
@@ -149,10 +162,15 @@ int nbd_option_export_name(struct nbd_connection *con,
 	int ret;
 
 	if (con->mode == NBD_EXTENDED || opt->len > NBD_STRING_MAX)
-		return -EPROTO;
+		return nbd_fault(con, -EPROTO,
+				 "EXPORT_NAME with extended headers, or of %u "
+				 "bytes",
+				 opt->len);
 	export = nbd_export_find(con->exports, &name);
-	if (!export || !nbd_export_enter(export))
-		return -ENOENT;
+	if (!export)
+		return refuse_name(con, &name);
+	if (!nbd_export_enter(export))
+		return nbd_fault(con, -EUSERS, "too many clients of an export");
 	reply.size_bytes = be64_make(export->img->size_bytes);
 	reply.flags = be16_make(flags_for(con, export));
 	ret = channel_writev(&con->channel, iov, con->no_zeroes ? 1 : 2);

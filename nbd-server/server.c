@@ -42,7 +42,8 @@ struct server {
 	struct worker_pool *pool;
 	struct client *clients;
 	unsigned client_count;
-	int ended_fd; /* an eventfd */
+	uint64_t accepted; /* clients, ever */
+	int ended_fd;	   /* an eventfd */
 	atomic_bool stopping;
 	bool had_client; /* one that had chosen an export has left */
 	bool pause;
@@ -72,13 +73,18 @@ static void *serve_client(void *opaque)
 	struct client *client = opaque;
 	struct nbd_connection *con = &client->con;
 	int ended_fd = client->server->ended_fd;
+	int ret;
 
 	be_patient();
-	client->negotiated = nbd_negotiate(con) == 0;
+	nbd_tell_came(con);
+	ret = nbd_negotiate(con);
+	client->negotiated = ret == 0;
 	if (client->negotiated) {
-		nbd_transmit(con);
+		nbd_tell_chose(con);
+		ret = nbd_transmit(con);
 		nbd_export_leave(con->export);
 	}
+	nbd_tell_left(con, ret);
 	/* The peer sees the end now; the descriptor stays ours until freed. */
 	channel_end(&con->channel);
 	atomic_store(&client->ended, true);
@@ -122,6 +128,8 @@ static void add_client(struct server *server, int fd)
 	client->con.pool = server->pool;
 	client->con.limits = &args->limits;
 	client->con.log = args->log;
+	client->con.observer = args->observer;
+	client->con.number = ++server->accepted;
 	client->con.tls = args->tls;
 	client->con.tls_required = args->tls_required;
 	client->con.stopping = &server->stopping;

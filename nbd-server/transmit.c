@@ -30,12 +30,21 @@ struct transmission {
 	struct nbd_buffers buffers;
 	struct nbd_request *idle; /* for reuse */
 	unsigned request_count;	  /* not idle */
-	bool stop;		  /* nothing more is parsed */
+	bool stop;		  /* nothing more is parsed, */
+	int end;		  /* and why: as from nbd_transmit() */
 	size_t in_start, in_end;  /* what is in `input` */
 	struct nbd_counts counts; /* since the last batch */
 	struct nbd_batch batch;
 	uint8_t input[INPUT_BYTES];
 };
+
+/* The first reason counts: others follow from it. */
+static void stop(struct transmission *t, int why)
+{
+	if (!t->stop)
+		t->end = why;
+	t->stop = true;
+}
 
 /* ---- requests and replies ---- */
 
@@ -119,7 +128,7 @@ static void send_batch(struct transmission *t)
 	if (batch->iov_count && !batch->error)
 		batch->error = send_all(t);
 	if (batch->error)
-		t->stop = true;
+		stop(t, batch->error);
 	while (batch->spent) {
 		struct nbd_request *r = batch->spent;
 
@@ -142,9 +151,21 @@ static void count(struct transmission *t, const struct nbd_request *r)
 		max_u64(t->counts.depth_max, queue_pending(t->queue) + 1);
 }
 
+static void tally(struct nbd_tally *tally, const struct nbd_request *r)
+{
+	tally->requests++;
+	if (r->base.status < 0)
+		return;
+	if (r->in.type == NBD_CMD_READ)
+		tally->read_bytes += r->base.len;
+	if (r->in.type == NBD_CMD_WRITE)
+		tally->written_bytes += r->base.len;
+}
+
 static void answer(struct transmission *t, struct nbd_request *r)
 {
 	count(t, r);
+	tally(&t->con->tally, r);
 	if (!nbd_batch_has_room(&t->batch))
 		send_batch(t);
 	nbd_batch_reply(&t->batch, r);
@@ -271,10 +292,10 @@ static void execute(struct transmission *t, struct nbd_request *r)
 /* ---- taking it in ---- */
 
 /*
- * The payload whole, in the input or in a buffer of the request's; false: the
- * connection is of no more use.
+ * The payload whole, in the input or in a buffer of the request's; or a
+ * negative errno: the connection is of no more use.
  */
-static bool take_payload(struct transmission *t, struct nbd_request *r)
+static int take_payload(struct transmission *t, struct nbd_request *r)
 {
 	uint64_t len = r->in.payload_len;
 	size_t there = t->in_end - t->in_start;
@@ -282,18 +303,18 @@ static bool take_payload(struct transmission *t, struct nbd_request *r)
 	if (len <= there) {
 		r->base.buf = t->input + t->in_start;
 		t->in_start += len;
-		return true;
+		return 0;
 	}
 	r->buffer = nbd_buffers_get(&t->buffers, len);
 	if (!r->buffer)
-		return false;
+		return -ENOMEM;
 	r->base.buf = r->buffer->bytes;
 	memcpy(r->buffer->bytes, t->input + t->in_start, there);
 	t->in_start = t->in_end;
 	/* What is ready goes out first: this may take the client a while. */
 	send_batch(t);
 	return channel_read(&t->con->channel, r->buffer->bytes + there,
-			    len - there) == 0;
+			    len - there);
 }
 
 static void serve(struct transmission *t, struct nbd_request *r)
@@ -305,13 +326,23 @@ static void serve(struct transmission *t, struct nbd_request *r)
 		answer(t, r);
 }
 
-static bool is_sane(const struct transmission *t,
-		    const struct nbd_command_in *in)
+/* 0: go on with it; 1: the client leaves; or a negative errno. */
+static int check_header(const struct transmission *t,
+			const struct nbd_command_in *in)
 {
 	uint32_t magic = t->con->mode == NBD_EXTENDED ? NBD_EXT_REQUEST_MAGIC
 						      : NBD_REQUEST_MAGIC;
 
-	return in->magic == magic && in->payload_len <= NBD_PAYLOAD_MAX;
+	if (in->magic != magic)
+		return nbd_fault(t->con, -EPROTO,
+				 "magic of a request is 0x%x, not 0x%x",
+				 in->magic, magic);
+	if (in->payload_len > NBD_PAYLOAD_MAX)
+		return nbd_fault(t->con, -EPROTO,
+				 "payload of %llu bytes, allowed are %u",
+				 (unsigned long long)in->payload_len,
+				 NBD_PAYLOAD_MAX);
+	return in->type == NBD_CMD_DISC;
 }
 
 static size_t header_len(const struct transmission *t)
@@ -326,6 +357,7 @@ static bool take_one(struct transmission *t)
 {
 	struct nbd_command_in in;
 	struct nbd_request *r;
+	int ret;
 
 	if (t->stop || t->in_end - t->in_start < header_len(t))
 		return false;
@@ -333,9 +365,10 @@ static bool take_one(struct transmission *t)
 	nbd_decode_request(&in, t->input + t->in_start,
 			   t->con->mode == NBD_EXTENDED);
 	t->in_start += header_len(t);
-	r = is_sane(t, &in) && in.type != NBD_CMD_DISC ? take_request(t) : NULL;
+	ret = check_header(t, &in);
+	r = ret ? NULL : take_request(t);
 	if (!r) {
-		t->stop = true;
+		stop(t, ret ? ret : -ENOMEM);
 		return false;
 	}
 	r->in = in;
@@ -344,9 +377,11 @@ static bool take_one(struct transmission *t)
 	r->buffer = NULL;
 	r->lent = false;
 	r->status = (struct nbd_status){0};
-	if (!take_payload(t, r)) {
+	ret = take_payload(t, r);
+	if (ret < 0) {
+		nbd_fault(t->con, ret, "in the payload of a request");
 		give_back(t, r);
-		t->stop = true;
+		stop(t, ret);
 		return false;
 	}
 	serve(t, r);
@@ -387,8 +422,10 @@ static void wait_for_more(struct transmission *t)
 	t->in_end = rest;
 	done = channel_read_some(&t->con->channel, t->input + rest,
 				 INPUT_BYTES - rest);
+	if (!done && rest)
+		nbd_fault(t->con, 0, "in a request");
 	if (done <= 0)
-		t->stop = true;
+		stop(t, done ? (int)done : -ECONNRESET);
 	else
 		t->in_end += (size_t)done;
 }
@@ -437,12 +474,13 @@ static struct transmission *new_transmission(struct nbd_connection *con)
 	return NULL;
 }
 
-void nbd_transmit(struct nbd_connection *con)
+int nbd_transmit(struct nbd_connection *con)
 {
 	struct transmission *t = new_transmission(con);
+	int end;
 
 	if (!t)
-		return;
+		return -ENOMEM;
 	if (con->export->stats)
 		nbd_stats_add_client(con->export->stats);
 	while (!t->stop) {
@@ -454,5 +492,7 @@ void nbd_transmit(struct nbd_connection *con)
 			wait_for_more(t);
 	}
 	finish(t);
+	end = t->end;
 	free_transmission(t);
+	return end;
 }
