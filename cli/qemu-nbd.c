@@ -416,6 +416,7 @@ int command_qemu_nbd(struct command_context *ctx, int argc, char **argv)
 	if (!args_parse(&args, ctx, argc, argv, defs))
 		return args.status;
 	status = carry_out(ctx, &words, &args);
+	qemu_nbd_tls_release(&words.tls);
 	options_release(&words.shown.words);
 	return status;
 }
