@@ -72,7 +72,7 @@ const struct command commands[] = {
 	 "[-U] [-x export_name] [-D description] [-A] "
 	 "[--backing policy] [-B bitmap ...] "
 	 "[-l snapshot] [-E name=filename[,key=value]... ...] [--config file] "
-	 "[--discard mode] [--detect-zeroes mode] [-e clients] "
+	 "[--discard mode] [--detect-zeroes mode] [--resize] [-e clients] "
 	 "[-k socket ...] [-b address] [-p port] [--vsock port] "
 	 "[--max-clients n] [--threads n] [--handshake-timeout seconds] "
 	 "[--stall-timeout seconds] [--stats[=ofmt]] "

@@ -64,6 +64,7 @@ static const struct config_key export_keys[] = {
 		   .parse = parse_discard, .words = "unmap or ignore"),
 	CONFIG_KEY("detect-zeroes", CONFIG_WORD, EXPORT(zeroes),
 		   .parse = parse_zeroes, .words = "off, on or unmap"),
+	CONFIG_KEY("resize", CONFIG_BOOL, EXPORT(resize)),
 	CONFIG_KEY("shared", CONFIG_COUNT, EXPORT(max_clients),
 		   .max = SERVE_CLIENTS_MAX),
 	CONFIG_LAST,

@@ -197,9 +197,11 @@ static bool open_export(const struct command_context *ctx,
 	out->img = open_disk(ctx, from);
 	if (!out->img)
 		return false;
+	atomic_store(&out->size_bytes, out->img->size_bytes);
 	out->name = from->name;
 	out->description = from->description;
 	out->read_only = from->read_only;
+	out->resizable = from->resize;
 	out->discard = from->discard;
 	out->zeroes = from->zeroes;
 	out->offers_depth = from->offers_depth;

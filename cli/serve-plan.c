@@ -122,6 +122,11 @@ static int check_export(const struct serve_export *export, struct error *err)
 				 "Export '%s': detect-zeroes=unmap needs "
 				 "discard=unmap",
 				 quote_name(&quoted, export->name));
+	if (export->resize && (export->read_only || export->max_clients != 1))
+		return error_set(err, EINVAL,
+				 "Export '%s': to be resized it has to be "
+				 "writable and have one client only (shared=1)",
+				 quote_name(&quoted, export->name));
 	return 0;
 }
 

@@ -49,6 +49,7 @@ struct serve_export {
 	enum serve_backing backing;
 	bool snapshot; /* what is written is forgotten at the end */
 	bool discard;  /* trims give space back */
+	bool resize;   /* its client may make it larger */
 	enum nbd_zeroes zeroes;
 	bool offers_depth; /* qemu:allocation-depth */
 	/* Names of bitmaps, each offered as qemu:dirty-bitmap:NAME. */

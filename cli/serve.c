@@ -235,6 +235,7 @@ int command_serve(struct command_context *ctx, int argc, char **argv)
 		{'A', "allocation-depth", ARG_FLAG, &first->offers_depth, NULL},
 		{0, "discard", ARG_TEXT, &words.discard, NULL},
 		{0, "detect-zeroes", ARG_TEXT, &words.detect_zeroes, NULL},
+		{0, "resize", ARG_FLAG, &first->resize, NULL},
 		{'e', "shared", ARG_TEXT, &words.shared, NULL},
 		{'k', "socket", ARG_LIST, &words.sockets, NULL},
 		{'b', "bind", ARG_TEXT, &words.address, NULL},

@@ -3,6 +3,7 @@
 #include "nbd-server/export.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "block/image.h"
@@ -40,6 +41,19 @@ void nbd_export_leave(struct nbd_export *export)
 	atomic_fetch_sub(&export->client_count, 1);
 }
 
+int nbd_export_grow(struct nbd_export *export, uint64_t size_bytes, bool fua)
+{
+	struct image *img = export->img;
+	int ret;
+
+	assert(export->resizable && export->max_clients == 1);
+	if (size_bytes < img->size_bytes)
+		return -EINVAL;
+	ret = image_resize(img, size_bytes, PREALLOC_OFF, false, NULL);
+	atomic_store(&export->size_bytes, img->size_bytes);
+	return !ret && fua ? image_flush(img) : ret;
+}
+
 /*
  * All connections share one image, so what one has flushed is durable for all,
  * and what one has written is read by all: CAN_MULTI_CONN is true. Where a
@@ -59,6 +73,8 @@ uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,
 	else
 		flags |= NBD_TFLAG_SEND_TRIM | NBD_TFLAG_SEND_WRITE_ZEROES |
 			 NBD_TFLAG_SEND_FAST_ZERO;
+	if (export->resizable)
+		flags |= NBD_TFLAG_SEND_RESIZE;
 	if (structured)
 		flags |= NBD_TFLAG_SEND_DF;
 	if (status_payload)

@@ -2,7 +2,8 @@
 /*
  * What is offered under a name: an image, and how it may be used. Exports are
  * made before the server starts and stay as they are until it has ended, so any
- * thread reads them; the count of clients is the only thing that changes.
+ * thread reads them. Only the count of clients changes, and the size, if the
+ * one client that there may be is allowed to change it.
  */
 #ifndef PLATTER_NBD_SERVER_EXPORT_H
 #define PLATTER_NBD_SERVER_EXPORT_H
@@ -37,8 +38,11 @@ struct nbd_export {
 	const char *name;	 /* "" is the default; borrowed */
 	const char *description; /* NULL: none; borrowed */
 	struct image *img;	 /* borrowed */
+	/* Of the disk, for those who have not chosen the export. */
+	_Atomic uint64_t size_bytes;
 	bool read_only;
-	bool discard; /* trims give space back; else they do nothing */
+	bool resizable; /* may be made larger; then max_clients is 1 */
+	bool discard;	/* trims give space back; else they do nothing */
 	enum nbd_zeroes zeroes;
 	bool offers_depth;	    /* qemu:allocation-depth */
 	struct nbd_bitmap *bitmaps; /* borrowed */
@@ -63,6 +67,14 @@ struct nbd_export *nbd_export_find(const struct nbd_exports *exports,
 /* One more client, or false where there are too many. */
 bool nbd_export_enter(struct nbd_export *export);
 void nbd_export_leave(struct nbd_export *export);
+
+/*
+ * Makes the disk larger, and its size durable if `fua`. Only for the client
+ * that has entered a resizable export, with no request under way. Negative
+ * errno: -EINVAL where it would become smaller, or as from image_resize(), and
+ * then the size is what it was.
+ */
+int nbd_export_grow(struct nbd_export *export, uint64_t size_bytes, bool fua);
 
 /* The transmission flags that a client of this kind is told. */
 uint16_t nbd_export_flags(const struct nbd_export *export, bool structured,

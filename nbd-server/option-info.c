@@ -50,7 +50,7 @@ static int reply_export(struct nbd_connection *con, uint32_t option,
 {
 	struct nbd_info_export info = {
 		.type = be16_make(NBD_INFO_EXPORT),
-		.size_bytes = be64_make(export->img->size_bytes),
+		.size_bytes = be64_make(atomic_load(&export->size_bytes)),
 		.flags = be16_make(flags_for(con, export)),
 	};
 
@@ -171,7 +171,7 @@ int nbd_option_export_name(struct nbd_connection *con,
 		return refuse_name(con, &name);
 	if (!nbd_export_enter(export))
 		return nbd_fault(con, -EUSERS, "too many clients of an export");
-	reply.size_bytes = be64_make(export->img->size_bytes);
+	reply.size_bytes = be64_make(atomic_load(&export->size_bytes));
 	reply.flags = be16_make(flags_for(con, export));
 	ret = channel_writev(&con->channel, iov, con->no_zeroes ? 1 : 2);
 	if (ret < 0) {

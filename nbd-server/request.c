@@ -51,12 +51,24 @@ static int check_range(const struct nbd_export *export,
 		       : -EINVAL;
 }
 
+/* The size stands in the offset; what the length could mean is not said. */
+static int check_resize(const struct nbd_connection *con,
+			const struct nbd_command_in *in)
+{
+	return con->export->resizable && !in->len && !in->payload_len &&
+			       !(in->flags & ~flags_allowed(con, in->type))
+		       ? 0
+		       : -EINVAL;
+}
+
 /* 0 or a negative errno; `len` is that of the effect. */
 static int check_command(const struct nbd_connection *con,
 			 const struct nbd_command_in *in, uint64_t len)
 {
 	int ret;
 
+	if (in->type == NBD_CMD_RESIZE)
+		return check_resize(con, in);
 	if (changes_disk(in->type) && con->export->read_only)
 		return -EPERM;
 	ret = check_range(con->export, in, len);

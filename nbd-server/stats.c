@@ -77,8 +77,8 @@ void nbd_stats_read(struct nbd_stats *stats, struct nbd_counts *counts,
 const char *nbd_stats_op_name(unsigned type)
 {
 	static const char *const names[NBD_STATS_OPS] = {
-		"read", "write", "disconnect", "flush",
-		"trim", "cache", "zero",       "status"};
+		"read",	 "write", "disconnect", "flush", "trim",
+		"cache", "zero",  "status",	"resize"};
 
 	return names[type];
 }

@@ -12,7 +12,7 @@
 
 #include "nbd-server/wire.h"
 
-#define NBD_STATS_OPS (NBD_CMD_BLOCK_STATUS + 1)
+#define NBD_STATS_OPS (NBD_CMD_RESIZE + 1)
 /* Of latency: bucket n holds what took less than 2^n microseconds. */
 #define NBD_STATS_BUCKETS 24
 

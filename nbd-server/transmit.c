@@ -317,10 +317,32 @@ static int take_payload(struct transmission *t, struct nbd_request *r)
 			    len - there);
 }
 
+/* All that is under way is finished and answered. */
+static void drain(struct transmission *t)
+{
+	struct request *r;
+
+	while ((r = queue_wait(t->queue)))
+		answer(t, (struct nbd_request *)r);
+	send_batch(t);
+}
+
+/* Nothing else may go on: a request is checked against the size once. */
+static void resize(struct transmission *t, struct nbd_request *r)
+{
+	send_batch(t);
+	drain(t);
+	r->base.status = nbd_export_grow(t->con->export, r->in.offset,
+					 r->in.flags & NBD_CMD_FLAG_FUA);
+	answer(t, r);
+}
+
 static void serve(struct transmission *t, struct nbd_request *r)
 {
 	r->base.status = nbd_request_check(r);
-	if (!r->base.status && nbd_request_translate(r))
+	if (!r->base.status && r->in.type == NBD_CMD_RESIZE)
+		resize(t, r);
+	else if (!r->base.status && nbd_request_translate(r))
 		execute(t, r);
 	else
 		answer(t, r);
@@ -433,13 +455,9 @@ static void wait_for_more(struct transmission *t)
 /* What is under way is finished; a client that has gone gets no more begun. */
 static void finish(struct transmission *t)
 {
-	struct request *r;
-
 	if (t->batch.error)
 		queue_cancel(t->queue);
-	while ((r = queue_wait(t->queue)))
-		answer(t, (struct nbd_request *)r);
-	send_batch(t);
+	drain(t);
 }
 
 static void free_transmission(struct transmission *t)

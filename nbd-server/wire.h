@@ -81,6 +81,7 @@ enum nbd_info_type {
 #define NBD_TFLAG_SEND_WRITE_ZEROES    0x040u
 #define NBD_TFLAG_SEND_DF	       0x080u
 #define NBD_TFLAG_CAN_MULTI_CONN       0x100u
+#define NBD_TFLAG_SEND_RESIZE	       0x200u /* experimental */
 #define NBD_TFLAG_SEND_CACHE	       0x400u
 #define NBD_TFLAG_SEND_FAST_ZERO       0x800u
 #define NBD_TFLAG_BLOCK_STATUS_PAYLOAD 0x1000u
@@ -94,6 +95,7 @@ enum nbd_command {
 	NBD_CMD_CACHE = 5,
 	NBD_CMD_WRITE_ZEROES = 6,
 	NBD_CMD_BLOCK_STATUS = 7,
+	NBD_CMD_RESIZE = 8, /* the new size stands where offsets do */
 };
 
 #define NBD_CMD_FLAG_FUA	 0x01u

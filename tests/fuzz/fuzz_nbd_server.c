@@ -361,6 +361,7 @@ static void converse(const struct said *said, struct image *img,
 	struct nbd_export export = {.name = "d",
 				    .description = "x",
 				    .img = img,
+				    .size_bytes = img->size_bytes,
 				    .bitmaps = bitmaps,
 				    .discard = true};
 	const struct nbd_exports exports = {&export, 1};

@@ -361,8 +361,10 @@ static struct rig *set_up(unsigned count)
 
 	assert_non_null(rig);
 	rig->img = new_image(bitmap_driver(), DISK_BYTES);
-	rig->export = (struct nbd_export){
-		.name = "", .img = rig->img, .bitmaps = rig->bitmaps};
+	rig->export = (struct nbd_export){.name = "",
+					  .img = rig->img,
+					  .size_bytes = rig->img->size_bytes,
+					  .bitmaps = rig->bitmaps};
 	for (unsigned n = 0; n < count; n++) {
 		char name[16];
 
