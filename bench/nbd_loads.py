@@ -21,6 +21,7 @@ class NbdLoad:
 
     size_bytes = 512 * MIB
     name = "nbd"
+    tls = False
 
     def __init__(self, connections, depth, length, kind):
         self.words = [str(word) for word in (connections, depth, length, kind)]
@@ -43,6 +44,7 @@ class FioLoad:
 
     size_bytes = 512 * MIB
     name = "nbd"
+    tls = False
 
     def __init__(self, depth, kind):
         self.depth, self.kind = depth, kind
@@ -69,6 +71,7 @@ class CopyLoad:
 
     size_bytes = 2048 * MIB
     name = "nbd-copy"
+    tls = False
 
     def __init__(self, inwards):
         self.inwards = inwards
@@ -92,6 +95,31 @@ class CopyLoad:
         return max(rate for rate, _ in found), min(cost for _, cost in found)
 
 
+class TlsLoad:
+    """nbdcopy over TLS. The client deciphers on the same processors."""
+
+    size_bytes = 1024 * MIB
+    name = "nbd-tls"
+    tls = True
+    piece = 256 * 1024
+
+    def __init__(self, connections):
+        self.connections = connections
+
+    def command(self, uri):
+        return ["nbdcopy", "--no-extents",
+                f"--connections={self.connections}",
+                f"--request-size={self.piece}", uri, "null:"]
+
+    def run(self, server, seconds):
+        del seconds
+        before, start = server.cpu_ns(), time.monotonic()
+        subprocess.run(self.command(server.uri()), check=True)
+        span = time.monotonic() - start
+        count = self.size_bytes // self.piece
+        return count / span, (server.cpu_ns() - before) / count
+
+
 LOADS = {
     "read 4K, 4 x 16": NbdLoad(4, 16, 4096, "read"),
     "read 4K, 1 x 1": NbdLoad(1, 1, 4096, "read"),
@@ -106,6 +134,8 @@ LOADS = {
     "fio write 4K, 32": FioLoad(32, "write"),
     "nbdcopy out, MiB": CopyLoad(False),
     "nbdcopy in, MiB": CopyLoad(True),
+    "TLS read 256K, 1": TlsLoad(1),
+    "TLS read 256K, 4": TlsLoad(4),
 }
 
 
@@ -119,6 +149,8 @@ def commands(pattern):
             shown[title] = ["nbd-load", "{socket}", *load.words, "SECONDS"]
         elif isinstance(load, FioLoad):
             shown[title] = load.command("{uri}", "SECONDS")
+        elif isinstance(load, TlsLoad):
+            shown[title] = load.command("{uri}")
         else:
             shown[title] = load.command("{uri}", "nbd-source", ["OPTIONS"])
     return shown

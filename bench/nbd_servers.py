@@ -26,8 +26,32 @@ def ours():
     return program("PLATTER", "build/platter")
 
 
-def servers(disk, form):
-    """Command lines by name; {socket} is where each has to listen."""
+def make_keys(folder):
+    """A file with the key of a user, in a folder of its own."""
+    keys = folder / "psk" / "keys.psk"
+    keys.parent.mkdir(exist_ok=True)
+    keys.write_text("qemu:" + "0123456789abcdef" * 4 + "\n")
+    keys.chmod(0o600)
+    return keys
+
+
+def servers(disk, form, keys=None):
+    """Command lines by name; {socket} is where each has to listen. With keys
+    all of them want TLS."""
+    found = plain_servers(disk, form)
+    for words in found.values() if keys else ():
+        if words[0] == "nbdkit":
+            words[1:1] = ["--tls=require", f"--tls-psk={keys}"]
+        elif words[0] == "qemu-nbd":
+            words[1:1] = ["--tls-creds=t", "--object",
+                          "tls-creds-psk,id=t,endpoint=server,"
+                          f"dir={keys.parent}"]
+        else:
+            words[2:2] = ["--tls-psk", str(keys)]
+    return found
+
+
+def plain_servers(disk, form):
     found = {f"platter {form}": [ours(), "serve", "-f", form, "-e", "0", "-k",
                                  "{socket}", disk]}
     if shutil.which("qemu-nbd"):
@@ -84,8 +108,9 @@ def memory_kib(pid):
 class Running:
     """A server, from when it listens."""
 
-    def __init__(self, words, folder):
+    def __init__(self, words, folder, keys=None):
         self.socket = folder / "nbd.sock"
+        self.keys = keys
         self.socket.unlink(missing_ok=True)
         started = time.monotonic()
         self.process = subprocess.Popen(
@@ -107,6 +132,9 @@ class Running:
         self.process.wait(timeout=60)
 
     def uri(self):
+        if self.keys:
+            return (f"nbds+unix://qemu@/?socket={self.socket}&"
+                    f"tls-psk-file={self.keys}")
         return f"nbd+unix:///?socket={self.socket}"
 
     def cpu_ns(self):
