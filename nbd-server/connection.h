@@ -16,6 +16,7 @@
 #include "nbd-server/events.h"
 #include "nbd-server/export.h"
 #include "nbd-server/peer.h"
+#include "nbd-server/schedule.h"
 
 struct nbd_log;
 struct worker_pool;
@@ -32,6 +33,7 @@ struct nbd_limits {
 
 struct nbd_connection {
 	struct channel channel;
+	struct nbd_schedule schedule; /* of this client's thread */
 	const struct nbd_exports *exports;
 	struct worker_pool *pool;
 	const struct nbd_limits *limits;

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -49,25 +48,6 @@ struct server {
 	bool pause;
 };
 
-/*
- * A client that sends several requests would be interrupted after each, if it
- * shares our processor: we would wake up, answer one and sleep again. A batch
- * thread does not take the processor from whoever runs, so we find all of them
- * at once; and a write with its payload, which many clients send apart. With
- * fio's client, 32 requests under way, it is half the CPU and twice the rate,
- * and no loss where others compete for the processors.
- *
- * Whoever started us with a policy of his own meant it. Where it is refused,
- * all works as well.
- */
-static void be_patient(void)
-{
-	const struct sched_param none = {0};
-
-	if (sched_getscheduler(0) == SCHED_OTHER)
-		sched_setscheduler(0, SCHED_BATCH, &none);
-}
-
 static void *serve_client(void *opaque)
 {
 	struct client *client = opaque;
@@ -75,7 +55,7 @@ static void *serve_client(void *opaque)
 	int ended_fd = client->server->ended_fd;
 	int ret;
 
-	be_patient();
+	nbd_schedule_start(&con->schedule);
 	nbd_tell_came(con);
 	ret = nbd_negotiate(con);
 	client->negotiated = ret == 0;
