@@ -4,8 +4,8 @@
 
 #include <sched.h>
 
-/* More than a Unix socket holds by default: its sender has to wait for us. */
-#define LARGE_PAYLOAD (208u * 1024)
+/* More than a Unix socket holds by default: its sender has to wait. */
+#define LARGE_BYTES (208u * 1024)
 /* So many others in a row are not the pauses of a copy. */
 #define SMALL_COUNT 256u
 
@@ -25,11 +25,11 @@ void nbd_schedule_start(struct nbd_schedule *s)
 		become(s, true);
 }
 
-void nbd_schedule_note(struct nbd_schedule *s, uint64_t payload_len)
+void nbd_schedule_note(struct nbd_schedule *s, uint64_t len)
 {
 	if (!s->ours)
 		return;
-	if (payload_len >= LARGE_PAYLOAD) {
+	if (len >= LARGE_BYTES) {
 		s->small = 0;
 		if (s->batch)
 			become(s, false);

@@ -9,9 +9,10 @@
  * With fio's client, 32 requests under way, it is half the CPU and twice the
  * rate, and no loss where others compete for the processors.
  *
- * Large payloads are the opposite: the client sleeps as soon as its socket is
- * full, and every turn that we wait for is one in which nothing moves. Copies
- * into a disk lose a third of their rate to batch threads.
+ * Large transfers are the opposite: one of us sleeps whenever the socket is
+ * full or empty, and every turn that we wait for is one in which nothing moves.
+ * Copies into a disk lose a third of their rate to batch threads, and out of it
+ * over TLS a quarter.
  *
  * Whoever started us with a policy of his own meant it. Where a policy is
  * refused, all works as well.
@@ -26,13 +27,13 @@
 struct nbd_schedule {
 	bool ours;	/* no policy was chosen for us */
 	bool batch;	/* the thread is a batch thread now */
-	unsigned small; /* payloads and requests since the last large payload */
+	unsigned small; /* requests since the last large one */
 };
 
 /* A batch thread from here on. */
 void nbd_schedule_start(struct nbd_schedule *s);
 
-/* A request came with so much payload. */
-void nbd_schedule_note(struct nbd_schedule *s, uint64_t payload_len);
+/* A request came that has so many bytes go one way or the other. */
+void nbd_schedule_note(struct nbd_schedule *s, uint64_t len);
 
 #endif
