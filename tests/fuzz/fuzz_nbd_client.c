@@ -24,6 +24,7 @@
 #include "block/storage/nbd-library.h"
 #include "block/storage/nbd.h"
 #include "nbd-server/wire.h"
+#include "tests/support/fuzz-input.h"
 
 #define SAID_MAX	       (128u * 1024)
 #define SOCKET_MAX	       (4 * 1024 * 1024)
@@ -37,11 +38,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- what the server says ---- */
 
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
 struct said {
 	uint8_t bytes[SAID_MAX];
 	size_t len;
@@ -50,38 +46,17 @@ struct said {
 	bool any_holes;	 /* or there are zeros in what they say */
 };
 
-static uint8_t next_byte(struct input *in)
-{
-	if (!in->left)
-		return 0;
-	in->left--;
-	return *in->at++;
-}
-
-static uint16_t next_half(struct input *in)
-{
-	uint16_t high = next_byte(in);
-
-	return (uint16_t)(high << 8 | next_byte(in));
-}
-
 static void say(struct said *said, const void *bytes, size_t len)
 {
-	if (len > SAID_MAX - said->len)
-		len = SAID_MAX - said->len;
-	if (len)
-		memcpy(said->bytes + said->len, bytes, len);
-	said->len += len;
+	said->len = fuzz_append(said->bytes, said->len, SAID_MAX, bytes, len);
 }
 
-static void say_input(struct said *said, struct input *in, size_t len)
+static void say_input(struct said *said, struct fuzz_input *in, size_t len)
 {
-	if (len > in->left)
-		len = in->left;
+	const uint8_t *bytes = fuzz_next_bytes(in, &len);
+
 	said->any_bytes = true;
-	say(said, in->at, len);
-	in->at += len;
-	in->left -= len;
+	say(said, bytes, len);
 }
 
 static void say_greeting(struct said *said, uint16_t flags)
@@ -110,17 +85,17 @@ static void say_reply(struct said *said, uint32_t option, uint32_t type,
 }
 
 /* Small ones, and some that no disk has. */
-static uint64_t next_size(struct input *in)
+static uint64_t next_size(struct fuzz_input *in)
 {
-	uint8_t kind = next_byte(in);
+	uint8_t kind = fuzz_next_byte(in);
 
 	if (kind < 0xf0)
-		return (uint64_t)next_half(in) << (kind & 1);
+		return (uint64_t)fuzz_next_half(in) << (kind & 1);
 	return kind < 0xf8 ? UINT64_MAX << (kind & 7)
 			   : UINT64_MAX >> (kind & 3);
 }
 
-static void say_export(struct said *said, struct input *in)
+static void say_export(struct said *said, struct fuzz_input *in)
 {
 	struct {
 		be16_t type;
@@ -129,19 +104,19 @@ static void say_export(struct said *said, struct input *in)
 	} export = {
 		.type = be16_make(NBD_INFO_EXPORT),
 		.size = be64_make(next_size(in)),
-		.flags = be16_make(next_half(in)),
+		.flags = be16_make(fuzz_next_half(in)),
 	};
 
 	say_reply(said, NBD_OPT_GO, NBD_REP_INFO, &export, sizeof(export));
 }
 
-static void say_blocks(struct said *said, struct input *in)
+static void say_blocks(struct said *said, struct fuzz_input *in)
 {
 	struct {
 		be16_t type;
 		be32_t least, preferred, most;
 	} blocks = {.type = be16_make(NBD_INFO_BLOCK_SIZE)};
-	uint8_t shifts = next_byte(in);
+	uint8_t shifts = fuzz_next_byte(in);
 
 	blocks.least = be32_make(1u << (shifts & 31));
 	blocks.preferred = be32_make(4096);
@@ -149,10 +124,10 @@ static void say_blocks(struct said *said, struct input *in)
 	say_reply(said, NBD_OPT_GO, NBD_REP_INFO, &blocks, sizeof(blocks));
 }
 
-static void say_context(struct said *said, struct input *in)
+static void say_context(struct said *said, struct fuzz_input *in)
 {
 	static const char name[] = "base:allocation";
-	uint8_t context[4 + sizeof(name) - 1] = {0, 0, 0, next_byte(in)};
+	uint8_t context[4 + sizeof(name) - 1] = {0, 0, 0, fuzz_next_byte(in)};
 
 	memcpy(context + 4, name, sizeof(name) - 1);
 	say_reply(said, NBD_OPT_SET_META_CONTEXT, NBD_REP_META_CONTEXT, context,
@@ -160,9 +135,9 @@ static void say_context(struct said *said, struct input *in)
 }
 
 /* All of a handshake, so that most inputs have one. */
-static void say_handshake(struct said *said, struct input *in)
+static void say_handshake(struct said *said, struct fuzz_input *in)
 {
-	uint8_t kind = next_byte(in);
+	uint8_t kind = fuzz_next_byte(in);
 	uint32_t structured = kind & 1 ? NBD_REP_ERR_UNSUP : NBD_REP_ACK;
 
 	/* Simple replies say no lengths: what follows may be taken for data. */
@@ -190,10 +165,10 @@ static void say_filling(struct said *said, size_t len)
 
 /* Answers the next request, or one of those behind it; then the last is done.
  */
-static void say_chunk(struct said *said, struct input *in, uint16_t type,
+static void say_chunk(struct said *said, struct fuzz_input *in, uint16_t type,
 		      size_t len)
 {
-	uint8_t how = next_byte(in);
+	uint8_t how = fuzz_next_byte(in);
 	const struct nbd_chunk chunk = {
 		.magic = be32_make(NBD_CHUNK_MAGIC),
 		.flags = be16_make(how & 3 ? NBD_CHUNK_DONE : 0),
@@ -206,42 +181,42 @@ static void say_chunk(struct said *said, struct input *in, uint16_t type,
 	say(said, &chunk, sizeof(chunk));
 }
 
-static void say_data(struct said *said, struct input *in)
+static void say_data(struct said *said, struct fuzz_input *in)
 {
-	be64_t off = be64_make(next_half(in));
-	uint16_t len = next_half(in);
+	be64_t off = be64_make(fuzz_next_half(in));
+	uint16_t len = fuzz_next_half(in);
 
 	say_chunk(said, in, NBD_CHUNK_OFFSET_DATA, sizeof(off) + len);
 	say(said, &off, sizeof(off));
 	say_filling(said, len);
 }
 
-static void say_hole(struct said *said, struct input *in)
+static void say_hole(struct said *said, struct fuzz_input *in)
 {
 	struct {
 		be64_t off;
 		be32_t len;
-	} hole = {.off = be64_make(next_half(in)),
-		  .len = be32_make(next_half(in))};
+	} hole = {.off = be64_make(fuzz_next_half(in)),
+		  .len = be32_make(fuzz_next_half(in))};
 
 	said->any_holes = true;
 	say_chunk(said, in, NBD_CHUNK_OFFSET_HOLE, sizeof(hole));
 	say(said, &hole, sizeof(hole));
 }
 
-static void say_status(struct said *said, struct input *in)
+static void say_status(struct said *said, struct fuzz_input *in)
 {
 	struct {
 		be32_t context;
 		struct {
 			be32_t len, flags;
 		} runs[7];
-	} status = {.context = be32_make(next_byte(in))};
-	unsigned count = next_byte(in) % 8;
+	} status = {.context = be32_make(fuzz_next_byte(in))};
+	unsigned count = fuzz_next_byte(in) % 8;
 
 	for (unsigned i = 0; i < count; i++) {
 		status.runs[i].len = be32_make((uint32_t)next_size(in));
-		status.runs[i].flags = be32_make(next_byte(in));
+		status.runs[i].flags = be32_make(fuzz_next_byte(in));
 	}
 	say_chunk(said, in, NBD_CHUNK_STATUS,
 		  sizeof(status.context) + count * sizeof(status.runs[0]));
@@ -249,40 +224,40 @@ static void say_status(struct said *said, struct input *in)
 	    sizeof(status.context) + count * sizeof(status.runs[0]));
 }
 
-static void say_error(struct said *said, struct input *in)
+static void say_error(struct said *said, struct fuzz_input *in)
 {
 	struct {
 		be32_t code;
 		be16_t text_len;
 		be64_t off;
-	} error = {.code = be32_make(next_byte(in)),
-		   .text_len = be16_make(next_byte(in) & 1)};
-	uint8_t has_offset = next_byte(in) & 1;
+	} error = {.code = be32_make(fuzz_next_byte(in)),
+		   .text_len = be16_make(fuzz_next_byte(in) & 1)};
+	uint8_t has_offset = fuzz_next_byte(in) & 1;
 	size_t len = has_offset ? 14 : 6;
 
-	error.off = be64_make(next_half(in));
+	error.off = be64_make(fuzz_next_half(in));
 	say_chunk(said, in,
 		  has_offset ? NBD_CHUNK_ERROR_OFFSET : NBD_CHUNK_ERROR, len);
 	say(said, &error, len);
 }
 
-static void say_simple(struct said *said, struct input *in)
+static void say_simple(struct said *said, struct fuzz_input *in)
 {
 	const struct nbd_simple_reply reply = {
 		.magic = be32_make(NBD_SIMPLE_REPLY_MAGIC),
-		.error = be32_make(next_byte(in) & 31),
+		.error = be32_make(fuzz_next_byte(in) & 31),
 		.cookie = be64_make(said->cookie++),
 	};
 
 	say(said, &reply, sizeof(reply));
-	say_filling(said, next_half(in));
+	say_filling(said, fuzz_next_half(in));
 }
 
-static void say_record(struct said *said, struct input *in)
+static void say_record(struct said *said, struct fuzz_input *in)
 {
-	switch (next_byte(in) % 9) {
+	switch (fuzz_next_byte(in) % 9) {
 	case 0:
-		say_input(said, in, next_byte(in));
+		say_input(said, in, fuzz_next_byte(in));
 		break;
 	case 1:
 		say_chunk(said, in, NBD_CHUNK_NONE, 0);
@@ -304,7 +279,8 @@ static void say_record(struct said *said, struct input *in)
 	}
 }
 
-static void say_everything(struct said *said, struct input in, bool records)
+static void say_everything(struct said *said, struct fuzz_input in,
+			   bool records)
 {
 	said->len = 0;
 	said->cookie = 1; /* libnbd's first */
@@ -447,8 +423,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct said said;
 	static struct nbd_address address;
-	struct input in = {data, size};
-	uint8_t kind = next_byte(&in);
+	struct fuzz_input in = {data, size};
+	uint8_t kind = fuzz_next_byte(&in);
 	unsigned flags = (kind & 2 ? FILE_OPEN_WRITE : 0) |
 			 (kind & 4 ? FILE_OPEN_DISTRUST_HOLES : 0);
 	struct storage *s;

@@ -20,6 +20,7 @@
 #include "nbd-server/connection.h"
 #include "nbd-server/wire.h"
 #include "tests/support/bitmap-driver.h"
+#include "tests/support/fuzz-input.h"
 
 #define DISK_BYTES   (64u * 1024 + 512)
 #define SAID_MAX     (128u * 1024)
@@ -32,51 +33,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- what the client says ---- */
 
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
 struct said {
 	uint8_t bytes[SAID_MAX];
 	size_t len;
 	bool extended;
 };
 
-static uint8_t next_byte(struct input *in)
-{
-	if (!in->left)
-		return 0;
-	in->left--;
-	return *in->at++;
-}
-
-static uint32_t next_word(struct input *in)
-{
-	uint32_t word = next_byte(in);
-
-	word = word << 8 | next_byte(in);
-	word = word << 8 | next_byte(in);
-	return word << 8 | next_byte(in);
-}
-
 static void say(struct said *said, const void *bytes, size_t len)
 {
-	if (len > SAID_MAX - said->len)
-		len = SAID_MAX - said->len;
-	if (!len)
-		return;
-	memcpy(said->bytes + said->len, bytes, len);
-	said->len += len;
+	said->len = fuzz_append(said->bytes, said->len, SAID_MAX, bytes, len);
 }
 
-static void say_input(struct said *said, struct input *in, size_t len)
+static void say_input(struct said *said, struct fuzz_input *in, size_t len)
 {
-	if (len > in->left)
-		len = in->left;
-	say(said, in->at, len);
-	in->at += len;
-	in->left -= len;
+	const uint8_t *bytes = fuzz_next_bytes(in, &len);
+
+	say(said, bytes, len);
 }
 
 static void say_option(struct said *said, uint32_t code, const void *data,
@@ -93,9 +65,9 @@ static void say_option(struct said *said, uint32_t code, const void *data,
 	say(said, data, len);
 }
 
-static void say_go(struct said *said, struct input *in)
+static void say_go(struct said *said, struct fuzz_input *in)
 {
-	uint8_t which = next_byte(in);
+	uint8_t which = fuzz_next_byte(in);
 	uint8_t data[] = {0, 0, 0, 1, 'd', 0, 2, 0, which & 3, 0, 3};
 
 	if (which & 0x80)
@@ -104,7 +76,7 @@ static void say_go(struct said *said, struct input *in)
 		   sizeof(data));
 }
 
-static void say_meta(struct said *said, struct input *in)
+static void say_meta(struct said *said, struct fuzz_input *in)
 {
 	static const char *const queries[] = {"base:allocation",
 					      "qemu:allocation-depth",
@@ -116,7 +88,7 @@ static void say_meta(struct said *said, struct input *in)
 					      NBD_BITMAP_PREFIX "b0",
 					      NBD_BITMAP_PREFIX "b1",
 					      NBD_BITMAP_PREFIX "bad"};
-	uint8_t which = next_byte(in);
+	uint8_t which = fuzz_next_byte(in);
 	uint8_t data[128] = {0, 0, 0, 1, 'd', 0, 0, 0, which >> 6};
 	size_t len = 9;
 
@@ -134,20 +106,20 @@ static void say_meta(struct said *said, struct input *in)
 }
 
 /* Mostly within the disk. */
-static uint64_t next_offset(struct input *in)
+static uint64_t next_offset(struct fuzz_input *in)
 {
-	uint32_t word = next_word(in);
+	uint32_t word = fuzz_next_word(in);
 
 	if (word >> 28 == 0xf)
 		return UINT64_MAX - (word & 0xffff);
 	return word % (DISK_BYTES + 16);
 }
 
-static void say_request(struct said *said, struct input *in)
+static void say_request(struct said *said, struct fuzz_input *in)
 {
 	static const uint8_t payload[4096] = {1, 2, 3};
-	uint8_t type = next_byte(in), flags = next_byte(in);
-	uint64_t offset = next_offset(in), len = next_byte(in);
+	uint8_t type = fuzz_next_byte(in), flags = fuzz_next_byte(in);
+	uint64_t offset = next_offset(in), len = fuzz_next_byte(in);
 	struct nbd_compact_request compact;
 	struct nbd_ext_request ext;
 
@@ -181,20 +153,20 @@ static void say_request(struct said *said, struct input *in)
 		say_input(said, in, len);
 }
 
-static void say_record(struct said *said, struct input *in)
+static void say_record(struct said *said, struct fuzz_input *in)
 {
 	uint8_t code;
 
-	switch (next_byte(in) % 8) {
+	switch (fuzz_next_byte(in) % 8) {
 	case 0:
-		say_input(said, in, next_byte(in));
+		say_input(said, in, fuzz_next_byte(in));
 		break;
 	case 1:
-		code = next_byte(in);
+		code = fuzz_next_byte(in);
 		say_option(said, code, in->at, in->left < 4 ? in->left : 4);
 		break;
 	case 2:
-		say_option(said, next_byte(in) % 13, NULL, 0);
+		say_option(said, fuzz_next_byte(in) % 13, NULL, 0);
 		break;
 	case 3:
 		say_go(said, in);
@@ -207,9 +179,9 @@ static void say_record(struct said *said, struct input *in)
 	}
 }
 
-static void say_everything(struct said *said, struct input in)
+static void say_everything(struct said *said, struct fuzz_input in)
 {
-	uint8_t kind = next_byte(&in);
+	uint8_t kind = fuzz_next_byte(&in);
 	const uint8_t flags[4] = {0, 0, 0, 3};
 
 	said->len = 0;
@@ -405,7 +377,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		answer = malloc(ANSWER_MAX);
 	if (!answer)
 		abort();
-	say_everything(&said, (struct input){data, size});
+	say_everything(&said, (struct fuzz_input){data, size});
 	converse(&said, img, answer);
 	if (image_close(img) < 0)
 		abort();
