@@ -186,7 +186,7 @@ int nbd_store_sync(struct storage *s)
 	/* Without the command there is nothing that could be waited for. */
 	if (!nbd->facts.can_flush)
 		return atomic_load(&nbd->broken) ? -EIO : 0;
-	ret = nbd_begin(nbd, &call);
+	ret = nbd_begin_flush(nbd, &call);
 	if (ret)
 		return ret;
 	nbd_call_flush(&call);

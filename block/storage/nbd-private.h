@@ -46,6 +46,13 @@ static inline struct nbd *to_nbd(struct storage *s)
 
 /* nbd.c: a call on the connection that has least to do; -EIO: broken. */
 int nbd_begin(struct nbd *nbd, struct nbd_call *call);
+/*
+ * The same on the first connection of all. A later one may lead to a server
+ * that has started anew and lost what its predecessor had not flushed, while
+ * the first one still waits for that: only there an answer tells that it is
+ * the one which took the writes.
+ */
+int nbd_begin_flush(struct nbd *nbd, struct nbd_call *call);
 int nbd_end(struct nbd *nbd, struct nbd_call *call);
 
 /* nbd-io.c */

@@ -92,15 +92,25 @@ static struct nbd_connection *pick(struct nbd *nbd)
 	return more ? more : best;
 }
 
-int nbd_begin(struct nbd *nbd, struct nbd_call *call)
+static void begin_on(struct nbd_connection *conn, struct nbd_call *call)
 {
-	struct nbd_connection *conn;
-
-	if (atomic_load(&nbd->broken))
-		return -EIO;
-	conn = pick(nbd);
 	atomic_fetch_add(&conn->load, 1);
 	nbd_call_begin(call, conn);
+}
+
+int nbd_begin(struct nbd *nbd, struct nbd_call *call)
+{
+	if (atomic_load(&nbd->broken))
+		return -EIO;
+	begin_on(pick(nbd), call);
+	return 0;
+}
+
+int nbd_begin_flush(struct nbd *nbd, struct nbd_call *call)
+{
+	if (atomic_load(&nbd->broken))
+		return -EIO;
+	begin_on(nbd->connections[0], call);
 	return 0;
 }
 
