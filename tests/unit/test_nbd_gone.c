@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The storage in exports of NBD servers, when a server goes at the worst
- * moment: while a flush is asked for. The server is a thread here, which says
- * what a test needs and no more.
+ * moment: while a flush is asked for, and with answers on their way. The server
+ * is a thread here, which says what a test needs and no more.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -21,6 +21,7 @@
 
 #include "block/bytes.h"
 #include "block/error.h"
+#include "block/interrupt.h"
 #include "block/storage/file.h"
 #include "block/storage/nbd-address.h"
 #include "block/storage/nbd.h"
@@ -28,6 +29,7 @@
 
 #define SIZE	   (1u << 20)
 #define PIECE	   512u
+#define PIECES	   16
 #define OLD_MAGIC  UINT64_C(0x00420281861253)
 #define GREETING   152
 #define CLIENT_MAX 8
@@ -233,6 +235,42 @@ static void a_flush_is_for_the_server_that_took_the_writes(void **state)
 	stop(&peer, s);
 }
 
+/* ---- a stop while answers arrive ---- */
+
+/* All answers are there before anything is asked. */
+static void answer_beforehand(struct peer *peer, int fd, unsigned number)
+{
+	uint8_t byte;
+
+	(void)peer;
+	(void)number;
+	for (uint64_t cookie = 1; cookie <= PIECES; cookie++)
+		reply(fd, be64_make(cookie), PIECE);
+	while (recv(fd, &byte, 1, 0) > 0)
+		;
+}
+
+/* It is of the process and for good, so it comes last. */
+static void a_stop_among_answers_is_no_more_than_an_error(void **state)
+{
+	struct peer peer = {
+		.flags = NBD_TFLAG_HAS_FLAGS,
+		.serve = answer_beforehand,
+	};
+	struct storage *s = start(&peer);
+	uint8_t buf[2 * PIECES][PIECE];
+	struct iovec iov[PIECES];
+
+	(void)state;
+	/* Apart in memory, so that each is a command of its own. */
+	for (int i = 0; i < PIECES; i++)
+		iov[i] = (struct iovec){buf[2 * i], PIECE};
+	interrupt_all();
+	storage_readv(s, iov, PIECES, 0);
+	assert_int_equal(storage_readv(s, iov, PIECES, 0), -EIO);
+	stop(&peer, s);
+}
+
 static int make_folder(void **state)
 {
 	(void)state;
@@ -250,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			a_flush_is_for_the_server_that_took_the_writes),
+		cmocka_unit_test(a_stop_among_answers_is_no_more_than_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
