@@ -187,6 +187,52 @@ static int make_plan(struct serve_words *words, const struct args *args,
 	return ret ? ret : add_exports(words, args, err);
 }
 
+/* The first option that is about exports of the command line, or NULL. */
+static const char *export_option(const struct serve_words *words)
+{
+	const struct serve_export *first = &words->first;
+	const struct {
+		bool given;
+		const char *name;
+	} options[] = {
+		{first->read_only, "read-only"},
+		{first->snapshot, "snapshot"},
+		{words->backing, "backing"},
+		{words->cache, "cache"},
+		{words->discard, "discard"},
+		{words->detect_zeroes, "detect-zeroes"},
+		{words->shared, "shared"},
+		{words->load_snapshot, "load-snapshot"},
+		{words->bitmaps.count, "bitmap"},
+		{first->image.format, "format"},
+		{first->image.image_opts, "image-opts"},
+		{first->image.force_share, "force-share"},
+		{*first->name, "export-name"},
+		{first->description, "description"},
+		{first->offers_depth, "allocation-depth"},
+		{first->resize, "resize"},
+	};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (options[i].given)
+			return options[i].name;
+	return NULL;
+}
+
+/* Whoever has said -r or -s relies on it. */
+static bool has_use_for_options(const struct serve_words *words,
+				const struct args *args)
+{
+	const char *name = export_option(words);
+
+	if (!name || args->count || words->exports.count)
+		return true;
+	message_error("--%s is about exports of the command line, and there "
+		      "are none: those of '%s' have keys of their own",
+		      name, words->config);
+	return false;
+}
+
 static int carry_out(struct command_context *ctx, struct serve_words *words,
 		     const struct args *args)
 {
@@ -198,7 +244,8 @@ static int carry_out(struct command_context *ctx, struct serve_words *words,
 		return message_usage("Expecting one image file name, or "
 				     "exports by --export NAME=FILE or "
 				     "--config FILE");
-	if (!take_settings(words, &words->first))
+	if (!has_use_for_options(words, args) ||
+	    !take_settings(words, &words->first))
 		return 1;
 	if (make_plan(words, args, &err) < 0) {
 		message_error("%s", err.message);

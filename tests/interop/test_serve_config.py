@@ -102,6 +102,21 @@ def test_exports_of_the_command_line_are_added(platter_path, tmp_path):
         assert not flags_of(server, b"one") & 2
 
 
+@pytest.mark.parametrize("word", [
+    "--snapshot", "--read-only", "--backing=none", "--cache=none",
+    "--discard=ignore", "--detect-zeroes=on", "--shared=1",
+    "--load-snapshot=a", "--bitmap=a", "--format=raw", "--image-opts",
+    "--force-share", "--export-name=a", "--description=a",
+    "--allocation-depth", "--resize"])
+def test_no_option_is_about_nothing(platter, tmp_path, word):
+    """A file's exports would be writable, and be written to, behind -s."""
+    name = write(tmp_path, {"exports": [{"file": "a.raw", "format": "raw"}]})
+    assert platter.bad("serve -k sock --config", name, word) == (
+        f"platter: {word.split('=')[0]} is about exports of the "
+        f"command line, and there are none: those of '{name}' have keys of "
+        "their own\n")
+
+
 def flags_of(server, name):
     client = server.connect()
     client.greet()
