@@ -77,7 +77,8 @@ struct image *serve_open_image(const struct command_context *ctx,
 	struct image *img;
 	char *path;
 
-	if (backing == SERVE_BACKING_ANY || ctx->trust.policy != OPENER_ANY)
+	if (backing == SERVE_BACKING_ANY || (backing == SERVE_BACKING_BENEATH &&
+					     ctx->trust.policy != OPENER_ANY))
 		return open_image(ctx, request);
 	path = find_folder(request, &folder);
 	if (!path)

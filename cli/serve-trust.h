@@ -24,7 +24,10 @@ int serve_backing_word(const char *word, enum serve_backing *out);
 /* NULL keeps what `*out` holds. False after a message. */
 bool serve_backing_parse(const char *word, enum serve_backing *out);
 
-/* open_image() of cli/open.h; a --trust-dir takes the place of `backing`. */
+/*
+ * open_image() of cli/open.h; a --trust-dir takes the place of `backing`, but
+ * not of SERVE_BACKING_NONE, which somebody has asked for.
+ */
 struct image *serve_open_image(const struct command_context *ctx,
 			       const struct open_request *request,
 			       enum serve_backing backing);

@@ -142,6 +142,10 @@ def test_a_trusted_folder_takes_its_place(platter, platter_path, folders):
         assert sees_the_secret(server)
     assert "is outside 'other'" in platter.bad(
         "serve -k sock --trust-dir other -f qcow2 disks/near.qcow2")
+    # But whoever says none has said so.
+    assert "are not opened here" in platter.bad(
+        "serve -k sock --trust-dir other --backing none -f qcow2 "
+        "disks/up.qcow2")
 
 
 def test_no_server_is_asked(platter, platter_path, folders, servers):
