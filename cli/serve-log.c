@@ -3,6 +3,7 @@
 #include "cli/serve-log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "nbd-server/export.h"
 #include "nbd-server/peer.h"
 
-#define LINE_MAX 2048
+#define WHO_MAX 256
 
 int serve_log_word(const char *word, enum serve_log *out)
 {
@@ -30,13 +31,18 @@ int serve_log_word(const char *word, enum serve_log *out)
 
 /* ---- lines ---- */
 
-/* In one call, and only where that has not to wait. */
+/*
+ * Only where that has not to wait: a pipe with any room takes PIPE_BUF bytes at
+ * once. A line that is longer is not told.
+ */
 static bool print(const char *name, const char *between, const char *line)
 {
 	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char text[PIPE_BUF];
+	int len = snprintf(text, sizeof(text), "%s%s%s\n", name, between, line);
 
-	return poll(&fd, 1, 0) > 0 && (fd.revents & POLLOUT) &&
-	       dprintf(fd.fd, "%s%s%s\n", name, between, line) > 0;
+	return len > 0 && (size_t)len < sizeof(text) && poll(&fd, 1, 0) > 0 &&
+	       (fd.revents & POLLOUT) && dprintf(fd.fd, "%s", text) == len;
 }
 
 static bool print_text(const char *line)
@@ -101,7 +107,7 @@ static void tell_text(void *opaque, const struct nbd_event *event)
 {
 	struct serve_logger *logger = opaque;
 	struct quoted_name quoted;
-	char who[LINE_MAX];
+	char who[WHO_MAX];
 
 	snprintf(who, sizeof(who), "%llu (%s)",
 		 (unsigned long long)event->client, event->peer->text);
@@ -169,13 +175,30 @@ static json_t *event_json(const struct nbd_event *event)
 	return object;
 }
 
-/* Keys that there is no memory for are left out. */
+/* The caller's to free; NULL: no memory. */
+static char *json_line(const json_t *object)
+{
+	return json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+}
+
+/*
+ * Keys that there is no memory for are left out. A name of an export may be too
+ * long for a line; then it is shown as for people, cut.
+ */
 static void tell_json(void *opaque, const struct nbd_event *event)
 {
 	struct serve_logger *logger = opaque;
 	json_t *object = event_json(event);
-	char *line = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+	char *line = json_line(object);
+	struct quoted_name quoted;
 
+	if (line && strlen(line) >= PIPE_BUF - 1 && event->export) {
+		free(line);
+		json_object_set_new(
+			object, "export",
+			json_text(quote_name(&quoted, event->export->name)));
+		line = json_line(object);
+	}
 	nbd_log_line(&logger->log, line ? line : "{\"event\":\"no-memory\"}");
 	free(line);
 	json_decref(object);

@@ -245,6 +245,29 @@ def test_a_client_in_a_loop_fills_no_disk(serve):
     assert left_out > 100
 
 
+@pytest.mark.parametrize("words", ["--log=text", "--log=json"])
+def test_nobody_waits_for_who_does_not_read(platter_path, disk, tmp_path,
+                                            words):
+    """Nor with names of which a few fill the pipe."""
+    name = "\x01" * 4000
+    (tmp_path / "serve.json").write_text(json.dumps({"exports": [
+        {"name": name, "file": str(disk), "format": "raw"}]}))
+    server = Server(platter_path, tmp_path, "--config", "serve.json", words)
+    try:
+        for _ in range(200):
+            server.connect().start(name=name.encode()).close()
+        status, text = server.stop()
+        assert status == 0
+    finally:
+        server.stop(signal.SIGKILL)
+    lines = text.splitlines()
+    assert len(text) > 40000 and max(map(len, lines)) < 4096
+    if words == "--log=json":
+        chose = [event for event in map(json.loads, lines)
+                 if event["event"] == "export"]
+        assert chose[0]["export"] == "\\x01" * 63 + "..."
+
+
 def test_fork_keeps_it(platter, platter_path, disk, tmp_path):
     with open(tmp_path / "log", "wb") as log:
         done = subprocess.run(
