@@ -292,9 +292,11 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	}
 	if (plan->fork)
 		service.ready_fd = go_to_background();
-	service.signal_fd = catch_signals();
 	raise_descriptor_limit();
+	/* A peer may be silent: until somebody is served a signal just ends us.
+	 */
 	good = serve_open_exports(ctx, plan, &service.exports);
+	service.signal_fd = catch_signals();
 	if (good) {
 		good = load_tls(&service, &err) == 0 &&
 		       start_listening(&service, &err) == 0;

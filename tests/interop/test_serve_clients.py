@@ -56,6 +56,26 @@ def test_fork_tells_why_it_failed(platter, disk, tmp_path):
     assert (tmp_path / "sock").read_text() == ""
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_starting_can_be_stopped(platter_path, disk, tmp_path, how):
+    """While another server, which has an image, does not answer."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        process = subprocess.Popen(
+            [str(platter_path), "serve", "-f", "raw", "-k", "sock", "-E",
+             f"one={disk}", "nbd+unix:///?open-timeout=86400&socket=silent"],
+            cwd=tmp_path)
+        peer = silent.accept()[0]
+        os.kill(process.pid, how)
+        try:
+            assert process.wait(timeout=30) == -how
+        finally:
+            process.kill()
+            process.wait()
+        peer.close()
+
+
 def test_a_socket_left_behind_is_replaced(platter, platter_path, disk,
                                           tmp_path):
     server = Server(platter_path, tmp_path, "-f", "raw", disk)
