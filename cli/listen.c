@@ -60,7 +60,8 @@ static bool is_stale(const struct sockaddr_un *address)
 
 	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* Not to be waited for: who listens may have no room for one more. */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
 	refused = connect(fd, (const struct sockaddr *)address,
@@ -74,14 +75,14 @@ static bool is_stale(const struct sockaddr_un *address)
 static int bind_private(int fd, const struct sockaddr_un *address)
 {
 	mode_t before = umask(0177);
-	int ret = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+	const struct sockaddr *name = (const struct sockaddr *)address;
+	int ret = bind(fd, name, sizeof(*address)) ? -errno : 0;
 
-	if (ret && errno == EADDRINUSE && is_stale(address) &&
+	if (ret == -EADDRINUSE && is_stale(address) &&
 	    unlink(address->sun_path) == 0)
-		ret = bind(fd, (const struct sockaddr *)address,
-			   sizeof(*address));
+		ret = bind(fd, name, sizeof(*address)) ? -errno : 0;
 	umask(before);
-	return ret ? -errno : 0;
+	return ret;
 }
 
 static int listen_unix(struct listeners *out, const char *path,

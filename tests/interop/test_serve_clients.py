@@ -88,6 +88,20 @@ def test_a_socket_left_behind_is_replaced(platter, platter_path, disk,
     assert not (tmp_path / "sock").exists()
 
 
+def test_a_socket_whose_owner_is_busy_stays_its_own(platter, disk, tmp_path):
+    """One that takes no more connections must not be waited for."""
+    with contextlib.ExitStack() as opened:
+        busy = opened.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(str(tmp_path / "sock"))
+        busy.listen(0)
+        for full in (0, errno.EAGAIN):
+            waiting = opened.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            assert waiting.connect_ex(str(tmp_path / "sock")) == full
+        assert "Address already in use" in platter.bad(
+            "serve --socket sock -f raw", [disk])
+
+
 def test_only_the_owner_may_connect(platter_path, disk, tmp_path):
     with serving(platter_path, tmp_path, "-f", "raw", disk) as server:
         assert server.socket.stat().st_mode & 0o777 == 0o600
