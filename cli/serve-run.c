@@ -97,14 +97,19 @@ static sigset_t caught_signals(void)
 	return set;
 }
 
-/* A descriptor that is readable while one of them waits to be taken. */
+/* A descriptor that is readable while one of them waits to be taken; negative
+ * after a message, and then nothing could stop a server. */
 static int catch_signals(void)
 {
 	sigset_t set = caught_signals();
+	int fd;
 
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		message_error("No descriptor for signals: %s", strerror(errno));
+	return fd;
 }
 
 /*
@@ -297,6 +302,7 @@ int serve_run(struct command_context *ctx, const struct serve_plan *plan)
 	 */
 	good = serve_open_exports(ctx, plan, &service.exports);
 	service.signal_fd = catch_signals();
+	good &= service.signal_fd >= 0;
 	if (good) {
 		good = load_tls(&service, &err) == 0 &&
 		       start_listening(&service, &err) == 0;
