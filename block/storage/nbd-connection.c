@@ -271,7 +271,7 @@ int nbd_call_end(struct nbd_call *call)
 /* ---- commands ---- */
 
 /* Before a command: counted first, as its answer may come while it is sent. */
-static bool prepare(struct nbd_call *call, enum nbd_command command)
+static bool prepare(struct nbd_call *call, enum nbd_call_kind command)
 {
 	struct nbd_connection *conn = call->conn;
 
@@ -388,13 +388,13 @@ bool nbd_call_status(struct nbd_call *call, uint64_t len, uint64_t off,
 }
 
 bool nbd_connection_is_broken(struct nbd_connection *conn,
-			      enum nbd_command *silent)
+			      struct nbd_silence *silence)
 {
 	bool broken;
 
 	pthread_mutex_lock(&conn->mutex);
 	broken = conn->broken;
-	*silent = conn->timed_out_on;
+	*silence = conn->silence;
 	pthread_mutex_unlock(&conn->mutex);
 	return broken;
 }

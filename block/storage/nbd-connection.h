@@ -37,7 +37,7 @@ struct nbd_facts {
 	bool can_multi_conn, has_extents;
 };
 
-enum nbd_command {
+enum nbd_call_kind {
 	NBD_READ,
 	NBD_WRITE,
 	NBD_ZERO,
@@ -45,6 +45,12 @@ enum nbd_command {
 	NBD_FLUSH,
 	NBD_STATUS,
 	NBD_COMMANDS
+};
+
+/* What a server was silent about, and for how long. */
+struct nbd_silence {
+	enum nbd_call_kind command; /* NBD_COMMANDS: about nothing */
+	int ms;
 };
 
 struct nbd_connection {
@@ -68,14 +74,14 @@ struct nbd_connection {
 	int64_t still_ms;
 	uint64_t still_bytes;
 	unsigned waiting[NBD_COMMANDS]; /* commands without an answer */
-	enum nbd_command timed_out_on;
+	struct nbd_silence silence;
 };
 
 /* One storage request; on the stack of the thread that makes it. */
 struct nbd_call {
 	struct nbd_connection *conn;
-	unsigned pending;	  /* commands without an answer */
-	enum nbd_command command; /* all of them are of this kind */
+	unsigned pending;	    /* commands without an answer */
+	enum nbd_call_kind command; /* all of them are of this kind */
 	/* Bytes that were asked for and did not come, and their offsets' sum */
 	uint64_t missing, missing_at;
 	int ret; /* the first error */
@@ -96,7 +102,7 @@ int nbd_connection_error(const struct nbd_connection *conn, const char *what,
 			 struct error *err);
 void nbd_connection_close(struct nbd_connection *conn);
 /* nbd-silence.c: of commands, for users. */
-const char *nbd_command_text(enum nbd_command command);
+const char *nbd_command_text(enum nbd_call_kind command);
 
 /*
  * nbd-silence.c, for those that wait, with the connection locked. How long
@@ -132,11 +138,8 @@ bool nbd_call_flush(struct nbd_call *call);
 bool nbd_call_status(struct nbd_call *call, uint64_t len, uint64_t off,
 		     nbd_extent_callback extent);
 
-/*
- * Has it broken, and is it because of a command that had no answer in time,
- * which `*silent` then is (else NBD_COMMANDS)? Any thread.
- */
+/* Has it broken, and was it because of silence? Any thread. */
 bool nbd_connection_is_broken(struct nbd_connection *conn,
-			      enum nbd_command *silent);
+			      struct nbd_silence *silence);
 
 #endif

@@ -235,7 +235,7 @@ static int set_up(struct nbd_connection *conn,
 {
 	conn->timeout_ms = (int)address->timeout_seconds * 1000;
 	conn->lost_ret = -EIO;
-	conn->timed_out_on = NBD_COMMANDS;
+	conn->silence.command = NBD_COMMANDS;
 	pthread_mutex_init(&conn->mutex, NULL);
 	conn->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (conn->wake_fd < 0)

@@ -22,7 +22,7 @@
 /* A server writes out what it has, which the disk's speed bounds. */
 #define SLOW_FACTOR 10
 
-const char *nbd_command_text(enum nbd_command command)
+const char *nbd_command_text(enum nbd_call_kind command)
 {
 	static const char *const texts[] = {
 		[NBD_READ] = "a read",	 [NBD_WRITE] = "a write",
@@ -101,8 +101,9 @@ void nbd_silence_give_up(struct nbd_connection *conn)
 	bool interrupted = atomic_load(&conn->interrupted);
 
 	conn->lost_ret = interrupted ? -ECANCELED : -ETIMEDOUT;
+	conn->silence.ms = (int)min_u64((uint64_t)limit_ms(conn), INT32_MAX);
 	for (int i = 0; !interrupted && i < NBD_COMMANDS; i++)
 		if (conn->waiting[i])
-			conn->timed_out_on = (enum nbd_command)i;
+			conn->silence.command = (enum nbd_call_kind)i;
 	cut(conn);
 }

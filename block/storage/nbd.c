@@ -115,28 +115,28 @@ int nbd_begin_flush(struct nbd *nbd, struct nbd_call *call)
 }
 
 /* Once, however many threads see it. */
-static void note_end(struct nbd *nbd, enum nbd_command silent)
+static void note_end(struct nbd *nbd, struct nbd_silence silence)
 {
 	struct quoted_name quoted;
 
-	if (atomic_exchange(&nbd->broken, true) || silent == NBD_COMMANDS)
+	if (atomic_exchange(&nbd->broken, true) ||
+	    silence.command == NBD_COMMANDS)
 		return;
-	notice("The NBD server of '%s' was silent for %u seconds and is given "
+	notice("The NBD server of '%s' was silent for %d seconds and is given "
 	       "up; %s has no answer",
-	       quote_name(&quoted, nbd->base.name),
-	       nbd->connections[0]->timeout_ms / 1000u,
-	       nbd_command_text(silent));
+	       quote_name(&quoted, nbd->base.name), silence.ms / 1000,
+	       nbd_command_text(silence.command));
 }
 
 int nbd_end(struct nbd *nbd, struct nbd_call *call)
 {
 	struct nbd_connection *conn = call->conn;
-	enum nbd_command silent;
+	struct nbd_silence silence;
 	int ret = nbd_call_end(call);
 
 	atomic_fetch_sub(&conn->load, 1);
-	if (ret && nbd_connection_is_broken(conn, &silent))
-		note_end(nbd, silent);
+	if (ret && nbd_connection_is_broken(conn, &silence))
+		note_end(nbd, silence);
 	return ret;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The storage in exports of NBD servers, when a server goes at the worst
- * moment: while a flush is asked for, and with answers on their way. The server
- * is a thread here, which says what a test needs and no more.
+ * moment: while a flush is asked for, and with answers on their way; or never
+ * answers. The server is a thread here, which says what a test needs and no
+ * more.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -22,8 +23,10 @@
 #include "block/bytes.h"
 #include "block/error.h"
 #include "block/interrupt.h"
+#include "block/notice.h"
 #include "block/storage/file.h"
 #include "block/storage/nbd-address.h"
+#include "block/storage/nbd-private.h"
 #include "block/storage/nbd.h"
 #include "nbd-server/wire.h"
 
@@ -235,6 +238,44 @@ static void a_flush_is_for_the_server_that_took_the_writes(void **state)
 	stop(&peer, s);
 }
 
+/* ---- a server that never answers ---- */
+
+static char noticed[256];
+
+static void take_notice(const char *text)
+{
+	snprintf(noticed, sizeof(noticed), "%s", text);
+}
+
+static void answer_nothing(struct peer *peer, int fd, unsigned number)
+{
+	uint8_t byte;
+
+	(void)peer;
+	(void)number;
+	while (recv(fd, &byte, 1, 0) > 0)
+		;
+}
+
+/* A flush has ten times as long as the address says; the user is told so. */
+static void what_is_told_is_how_long_it_was(void **state)
+{
+	struct peer peer = {
+		.flags = NBD_TFLAG_HAS_FLAGS | NBD_TFLAG_SEND_FLUSH,
+		.serve = answer_nothing,
+	};
+	struct storage *s = start(&peer);
+
+	(void)state;
+	((struct nbd *)s)->connections[0]->timeout_ms = 100;
+	notice_set(take_notice);
+	assert_int_equal(storage_sync(s), -ETIMEDOUT);
+	notice_set(NULL);
+	assert_non_null(strstr(noticed, "silent for 1 seconds"));
+	assert_non_null(strstr(noticed, "a flush has no answer"));
+	stop(&peer, s);
+}
+
 /* ---- a stop while answers arrive ---- */
 
 /* All answers are there before anything is asked. */
@@ -288,6 +329,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			a_flush_is_for_the_server_that_took_the_writes),
+		cmocka_unit_test(what_is_told_is_how_long_it_was),
 		cmocka_unit_test(a_stop_among_answers_is_no_more_than_an_error),
 	};
 
