@@ -12,7 +12,8 @@
  * Large transfers are the opposite: one of us sleeps whenever the socket is
  * full or empty, and every turn that we wait for is one in which nothing moves.
  * Copies into a disk lose a third of their rate to batch threads, and out of it
- * over TLS a quarter.
+ * over TLS a quarter. In the clear, where the kernel moves a whole reply in one
+ * call, they lose nothing and cost less.
  *
  * Whoever started us with a policy of his own meant it. Where a policy is
  * refused, all works as well.
@@ -33,7 +34,7 @@ struct nbd_schedule {
 /* A batch thread from here on. */
 void nbd_schedule_start(struct nbd_schedule *s);
 
-/* A request came that has so many bytes go one way or the other. */
+/* A request came that has so many bytes come, or go in many small steps. */
 void nbd_schedule_note(struct nbd_schedule *s, uint64_t len);
 
 #endif

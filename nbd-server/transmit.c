@@ -400,7 +400,9 @@ static bool take_one(struct transmission *t)
 	r->lent = false;
 	r->status = (struct nbd_status){0};
 	nbd_schedule_note(&t->con->schedule,
-			  in.type == NBD_CMD_READ ? in.len : in.payload_len);
+			  in.type == NBD_CMD_READ && t->con->channel.tls
+				  ? in.len
+				  : in.payload_len);
 	ret = take_payload(t, r);
 	if (ret < 0) {
 		nbd_fault(t->con, ret, "in the payload of a request");
