@@ -9,7 +9,8 @@
  *  3. format table lock: one image's tables in memory
  *     (struct qcow2.table_lock); held over reads and writes of metadata, never
  *     over a sync
- *  4. image codec list, storage edge lock, queues of jobs and servers: leaves
+ *  4. image codec list, storage edge lock, queues of jobs and servers, their
+ *     logs and figures, the list of who waits for a peer: leaves
  */
 #ifndef PLATTER_BLOCK_LOCKS_H
 #define PLATTER_BLOCK_LOCKS_H
