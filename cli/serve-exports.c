@@ -174,7 +174,7 @@ static bool start_counting(struct nbd_export *export)
 }
 
 /* False after a message if what was written may not be durable. */
-static bool close_export(struct nbd_export *export)
+static bool close_disk(struct nbd_export *export)
 {
 	bool good;
 
@@ -182,10 +182,17 @@ static bool close_export(struct nbd_export *export)
 		image_bitmap_close(export->bitmaps[--export->bitmap_count].map);
 	free(export->bitmaps);
 	good = open_close(export->img);
+	export->bitmaps = NULL;
+	export->img = NULL;
+	return good;
+}
+
+static void stop_counting(struct nbd_export *export)
+{
 	if (export->stats)
 		nbd_stats_release(export->stats);
 	free(export->stats);
-	return good;
+	export->stats = NULL;
 }
 
 static bool open_export(const struct command_context *ctx,
@@ -208,7 +215,8 @@ static bool open_export(const struct command_context *ctx,
 	out->max_clients = from->max_clients;
 	if (open_bitmaps(from, out) && (!plan->stats || start_counting(out)))
 		return true;
-	close_export(out);
+	close_disk(out);
+	stop_counting(out);
 	return false;
 }
 
@@ -232,8 +240,15 @@ bool serve_close_exports(struct nbd_exports *exports)
 {
 	bool good = true;
 
-	while (exports->count)
-		good &= close_export(&exports->items[--exports->count]);
-	free(exports->items);
+	for (size_t i = exports->count; i > 0; i--)
+		good &= close_disk(&exports->items[i - 1]);
 	return good;
+}
+
+void serve_release_exports(struct nbd_exports *exports)
+{
+	while (exports->count)
+		stop_counting(&exports->items[--exports->count]);
+	free(exports->items);
+	exports->items = NULL;
 }

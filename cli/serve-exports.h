@@ -24,7 +24,12 @@ bool serve_take_snapshot(struct serve_snapshot *out, const char *text);
 bool serve_open_exports(const struct command_context *ctx,
 			const struct serve_plan *plan, struct nbd_exports *out);
 
-/* False after a message if what was written may not be durable. */
+/*
+ * Closes the images; what was counted of them stays. False after a message if
+ * what was written may not be durable.
+ */
 bool serve_close_exports(struct nbd_exports *exports);
+/* The rest, once they are closed. */
+void serve_release_exports(struct nbd_exports *exports);
 
 #endif

@@ -97,8 +97,10 @@ static sigset_t caught_signals(void)
 	return set;
 }
 
-/* A descriptor that is readable while one of them waits to be taken; negative
- * after a message, and then nothing could stop a server. */
+/*
+ * A descriptor that is readable while one of them waits to be taken; negative
+ * after a message, and then nothing could stop a server.
+ */
 static int catch_signals(void)
 {
 	sigset_t set = caught_signals();
@@ -274,52 +276,74 @@ static bool serve(struct service *service, struct error *err)
 	return good;
 }
 
-int serve_run(struct command_context *ctx, const struct serve_plan *plan)
+/* What cannot be served, whatever there is to open; false after a message. */
+static bool is_possible(const struct command_context *ctx,
+			const struct serve_plan *plan)
 {
-	struct service service = {.plan = plan, .ready_fd = -1};
 	struct error err = {0};
-	bool good;
 
 	if (ctx->guard->active) {
 		message_error("Images cannot be served with --untrusted: its "
 			      "sandbox allows no sockets. Use 'inspect' "
 			      "first, and --trust-dir");
-		return 1;
+		return false;
 	}
-	if (serve_plan_check(plan, &err) < 0) {
+	if (serve_plan_check(plan, &err) < 0)
 		message_error("%s", err.message);
-		return 1;
-	}
-	if (!take_sockets(&service)) {
-		listeners_close(&service.listeners);
-		notify_close(&service.notify);
-		return 1;
-	}
-	if (plan->fork)
-		service.ready_fd = go_to_background();
+	return !err.code;
+}
+
+/* From opening the images until nobody is served any more. */
+static bool live(struct command_context *ctx, struct service *service)
+{
+	struct error err = {0};
+	bool good;
+
 	raise_descriptor_limit();
-	/* A peer may be silent: until somebody is served a signal just ends us.
+	/* A peer of an image may be silent: a signal just ends us until then.
 	 */
-	good = serve_open_exports(ctx, plan, &service.exports);
-	service.signal_fd = catch_signals();
-	good &= service.signal_fd >= 0;
-	if (good) {
-		good = load_tls(&service, &err) == 0 &&
-		       start_listening(&service, &err) == 0;
-		if (good)
-			good = announce(&service) && serve(&service, &err);
-		if (err.code)
-			message_error("%s", err.message);
-	}
-	notify_stopping(&service.notify);
-	tls_context_close(service.tls);
-	listeners_close(&service.listeners);
-	if (plan->stats && good)
-		serve_stats_print(&service.exports, plan->stats);
-	if (service.has_pid_file)
+	good = serve_open_exports(ctx, service->plan, &service->exports);
+	service->signal_fd = catch_signals();
+	good = good && service->signal_fd >= 0 && !load_tls(service, &err) &&
+	       !start_listening(service, &err) && announce(service) &&
+	       serve(service, &err);
+	if (err.code)
+		message_error("%s", err.message);
+	return good;
+}
+
+/* Images first: whoever reads our stderr may keep us waiting. */
+static bool wind_up(struct service *service, bool good)
+{
+	const struct serve_plan *plan = service->plan;
+	bool tells = plan->stats && good;
+
+	notify_stopping(&service->notify);
+	tls_context_close(service->tls);
+	listeners_close(&service->listeners);
+	good &= serve_close_exports(&service->exports);
+	if (tells)
+		serve_stats_print(&service->exports, plan->stats);
+	serve_release_exports(&service->exports);
+	if (service->has_pid_file)
 		unlink(plan->pid_file);
-	good &= serve_close_exports(&service.exports);
-	close(service.signal_fd);
-	notify_close(&service.notify);
-	return good ? 0 : 1;
+	if (service->signal_fd >= 0)
+		close(service->signal_fd);
+	notify_close(&service->notify);
+	return good;
+}
+
+int serve_run(struct command_context *ctx, const struct serve_plan *plan)
+{
+	struct service service = {
+		.plan = plan, .signal_fd = -1, .ready_fd = -1};
+	bool good;
+
+	if (!is_possible(ctx, plan))
+		return 1;
+	good = take_sockets(&service);
+	if (good && plan->fork)
+		service.ready_fd = go_to_background();
+	good = good && live(ctx, &service);
+	return wind_up(&service, good) ? 0 : 1;
 }

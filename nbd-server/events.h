@@ -50,12 +50,13 @@ struct nbd_observer {
 	void *opaque;
 };
 
-/* What follows is the server's. Each does nothing if nobody observes. */
+/* ---- for the server ---- */
 
 /* Keeps why the connection is of no more use; returns `negative_errno`. */
 int nbd_fault(struct nbd_connection *con, int negative_errno, const char *fmt,
 	      ...) __attribute__((format(printf, 3, 4)));
 
+/* These do nothing if nobody observes. */
 void nbd_tell_came(struct nbd_connection *con);
 void nbd_tell_chose(struct nbd_connection *con);
 /* `ret`: as from nbd_negotiate() or nbd_transmit(). */

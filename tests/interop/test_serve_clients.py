@@ -373,6 +373,43 @@ def test_stats_for_people(platter_path, disk, tmp_path):
     assert "read    1 requests, 1 MiB, 0 failed" in text
 
 
+def test_images_are_closed_before_figures_are_told(platter_path, qemu_img,
+                                                   tmp_path):
+    """To somebody who does not read them: no data waits for that."""
+    qemu_img.good("create -f qcow2 disk.qcow2 1M")
+    reader, writer = os.pipe()
+    server = subprocess.Popen(
+        [str(platter_path), "serve", "--stats", "-f", "qcow2", "-k", "sock",
+         "disk.qcow2"], cwd=tmp_path, stderr=writer)
+    try:
+        give_up = time.monotonic() + START_SECONDS
+        while not (tmp_path / "sock").exists():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        client = wire.Client(tmp_path / "sock").start()
+        assert client.error_of(wire.WRITE, 0, 4096, payload=b"x" * 4096) == 0
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, b"-" * 4096):
+                pass
+        os.set_blocking(writer, True)
+        server.terminate()
+        # It takes the lock of a writer, so the server has closed the image.
+        while qemu_img("check disk.qcow2").returncode:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        qemu_img.good("convert -f qcow2 -O raw disk.qcow2 out.raw")
+        assert (tmp_path / "out.raw").read_bytes()[:4096] == b"x" * 4096
+        assert server.poll() is None
+        client.close()
+    finally:
+        os.close(writer)
+        with open(reader, "rb") as said:
+            text = said.read()
+        assert server.wait(timeout=START_SECONDS) == 0
+    assert b"export ''" in text
+
+
 # --- many --------------------------------------------------------------------
 
 
