@@ -52,7 +52,7 @@ struct peer {
 	unsigned count;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
-	bool was_asked; /* for what it does not answer */
+	bool is_ready; /* for what the test does next */
 };
 
 struct client {
@@ -160,23 +160,24 @@ static void stop(struct peer *peer, struct storage *s)
 	unlink(peer->path);
 }
 
-/* ---- a server that starts anew ---- */
-
-static void note_question(struct peer *peer)
+/* The server's thread says, and the test waits for it. */
+static void note_ready(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->mutex);
-	peer->was_asked = true;
+	peer->is_ready = true;
 	pthread_cond_signal(&peer->changed);
 	pthread_mutex_unlock(&peer->mutex);
 }
 
-static void await_question(struct peer *peer)
+static void await_ready(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->mutex);
-	while (!peer->was_asked)
+	while (!peer->is_ready)
 		pthread_cond_wait(&peer->changed, &peer->mutex);
 	pthread_mutex_unlock(&peer->mutex);
 }
+
+/* ---- a server that starts anew ---- */
 
 /*
  * The first connection is to a server that hangs in its first read and is gone
@@ -201,7 +202,7 @@ static void hang_and_start_anew(struct peer *peer, int fd, unsigned number)
 		if (type == NBD_CMD_FLUSH && !number)
 			return;
 		if (type == NBD_CMD_READ && !number)
-			note_question(peer);
+			note_ready(peer);
 		else
 			reply(fd, request.cookie,
 			      type == NBD_CMD_READ ? PIECE : 0);
@@ -231,7 +232,7 @@ static void a_flush_is_for_the_server_that_took_the_writes(void **state)
 	(void)state;
 	assert_int_equal(storage_write(s, buf, sizeof(buf), 0), 0);
 	assert_int_equal(pthread_create(&reader, NULL, read_in_vain, s), 0);
-	await_question(&peer);
+	await_ready(&peer);
 	assert_int_equal(storage_sync(s), -EIO);
 	assert_int_equal(pthread_join(reader, NULL), 0);
 	assert_int_equal(storage_sync(s), -EIO);
@@ -283,10 +284,10 @@ static void answer_beforehand(struct peer *peer, int fd, unsigned number)
 {
 	uint8_t byte;
 
-	(void)peer;
 	(void)number;
 	for (uint64_t cookie = 1; cookie <= PIECES; cookie++)
 		reply(fd, be64_make(cookie), PIECE);
+	note_ready(peer);
 	while (recv(fd, &byte, 1, 0) > 0)
 		;
 }
@@ -306,6 +307,7 @@ static void a_stop_among_answers_is_no_more_than_an_error(void **state)
 	/* Apart in memory, so that each is a command of its own. */
 	for (int i = 0; i < PIECES; i++)
 		iov[i] = (struct iovec){buf[2 * i], PIECE};
+	await_ready(&peer);
 	interrupt_all();
 	storage_readv(s, iov, PIECES, 0);
 	assert_int_equal(storage_readv(s, iov, PIECES, 0), -EIO);
