@@ -98,6 +98,28 @@ def serving(program, folder, *words, kind=Server, says="", **more):
     assert re.fullmatch(says, server.said, re.DOTALL), server.said
 
 
+class Held:
+    """What a process has open, and its threads."""
+
+    def __init__(self, pid):
+        self.folder = f"/proc/{pid}"
+
+    def links(self):
+        for number in os.listdir(f"{self.folder}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield os.readlink(f"{self.folder}/fd/{number}")
+
+    def has_clients(self):
+        """One socket is there to listen."""
+        return sum(link.startswith("socket:") for link in self.links()) > 1
+
+    def descriptors(self):
+        return len(list(self.links()))
+
+    def threads(self):
+        return len(os.listdir(f"{self.folder}/task"))
+
+
 class Client:
     """A connection; methods send and receive single messages."""
 

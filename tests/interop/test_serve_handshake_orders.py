@@ -2,16 +2,14 @@
 """Handshakes in every order of up to four options, and cut at every byte of
 what either side says. Afterwards the server has all it had before."""
 
-import contextlib
 import itertools
-import os
 import socket
 import struct
 
 import nbd_server as wire
 import pytest
 from nbd_peers import wait_until
-from nbd_server import serving
+from nbd_server import Held, serving
 
 SIZE = 1 << 20
 START = struct.pack(">I", 3)
@@ -241,28 +239,6 @@ HANDSHAKES = {
         (wire.GO, wire.go_data(b"none")), (wire.INFO, b"junk"),
         (wire.ABORT,)), b""),
 }
-
-
-class Held:
-    """What a process has open, and its threads."""
-
-    def __init__(self, pid):
-        self.folder = f"/proc/{pid}"
-
-    def links(self):
-        for number in os.listdir(f"{self.folder}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                yield os.readlink(f"{self.folder}/fd/{number}")
-
-    def has_clients(self):
-        """One socket is there to listen."""
-        return sum(link.startswith("socket:") for link in self.links()) > 1
-
-    def descriptors(self):
-        return len(list(self.links()))
-
-    def threads(self):
-        return len(os.listdir(f"{self.folder}/task"))
 
 
 @pytest.fixture

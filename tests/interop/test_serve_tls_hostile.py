@@ -10,7 +10,7 @@ import struct
 import nbd_server as wire
 import pytest
 from nbd_peers import wait_until
-from nbd_server import serving
+from nbd_server import Held, serving
 from tls_keys import authority, certify
 
 SIZE = 1 << 20
@@ -135,10 +135,6 @@ def count_failures(text):
             sum(map(int, re.findall(LEFT_OUT, text))))
 
 
-def descriptors(server):
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
 @pytest.mark.parametrize("options,version,certificate", [
     ((), ssl.TLSVersion.TLSv1_3, False),
     ((), ssl.TLSVersion.TLSv1_2, False),
@@ -158,7 +154,9 @@ def test_a_client_may_leave_at_any_byte(served, keys, options, version,
             client.close()
             return lengths
 
-        before = descriptors(server)
+        held = Held(server.process.pid)
+        wait_until(lambda: not held.has_clients(), "all clients to be gone")
+        before = held.descriptors()
         # Signatures differ in length by some bytes.
         sent, received = (length - 8 for length in whole())
         for cut in range(sent):
@@ -166,8 +164,8 @@ def test_a_client_may_leave_at_any_byte(served, keys, options, version,
         for cut in range(0, received, 16):
             leave(server, options, context, receive=cut)
         whole()
-        wait_until(lambda: descriptors(server) == before,
-                   "the clients' sockets are still there")
+        wait_until(lambda: held.descriptors() == before,
+                   f"{before} descriptors")
     assert count_failures(server.said) == sent + len(range(0, received, 16))
 
 
