@@ -125,6 +125,16 @@ static void tell_text(void *opaque, const struct nbd_event *event)
 	}
 }
 
+/* Nobody asked for a log, but a key that is wrong has to be found. */
+static void tell_refused(void *opaque, const struct nbd_event *event)
+{
+	struct serve_logger *logger = opaque;
+
+	if (event->tls_failed)
+		nbd_log_client(&logger->log, event->peer->text, "%s",
+			       event->cause);
+}
+
 /* ---- JSON ---- */
 
 static void set_count(json_t *object, const char *key, uint64_t count)
@@ -211,10 +221,11 @@ void serve_logger_init(struct serve_logger *logger, enum serve_log how)
 	bool json = how == SERVE_LOG_JSON;
 
 	nbd_log_init(&logger->log, json ? print_json : print_text);
-	logger->observer =
-		(struct nbd_observer){json ? tell_json : tell_text, logger};
-	if (how != SERVE_LOG_NONE)
-		logger->log.burst = NBD_LOG_BURST;
+	logger->observer = (struct nbd_observer){tell_refused, logger};
+	if (how == SERVE_LOG_NONE)
+		return;
+	logger->observer.tell = json ? tell_json : tell_text;
+	logger->log.burst = NBD_LOG_BURST;
 	if (json) {
 		logger->log.more[0] = "{\"event\":\"left-out\",\"lines\":";
 		logger->log.more[1] = "}";

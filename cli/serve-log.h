@@ -20,7 +20,7 @@ int serve_log_word(const char *word, enum serve_log *out);
 
 struct serve_logger {
 	struct nbd_log log;
-	struct nbd_observer observer; /* tells `log`, if all is wanted */
+	struct nbd_observer observer; /* tells `log` */
 };
 
 void serve_logger_init(struct serve_logger *logger, enum serve_log how);

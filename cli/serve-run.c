@@ -252,8 +252,7 @@ static bool serve(struct service *service, struct error *err)
 		.listen_fds = service->listeners.fds,
 		.listen_count = service->listeners.count,
 		.exports = &service->exports,
-		.log = &service->logger.log,
-		.observer = plan->log ? &service->logger.observer : NULL,
+		.observer = &service->logger.observer,
 		.tls = service->tls,
 		.tls_required = plan->tls_required,
 		.limits = plan->limits,
@@ -267,9 +266,6 @@ static bool serve(struct service *service, struct error *err)
 	};
 	bool good;
 
-	/* The end of a client tells of its failure, too. */
-	if (plan->log)
-		args.log = NULL;
 	serve_logger_init(&service->logger, plan->log);
 	good = nbd_server_run(&args, err) == 0;
 	serve_logger_release(&service->logger);

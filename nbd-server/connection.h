@@ -18,7 +18,6 @@
 #include "nbd-server/peer.h"
 #include "nbd-server/schedule.h"
 
-struct nbd_log;
 struct worker_pool;
 
 #define NBD_CAUSE_MAX 512
@@ -37,7 +36,6 @@ struct nbd_connection {
 	const struct nbd_exports *exports;
 	struct worker_pool *pool;
 	const struct nbd_limits *limits;
-	struct nbd_log *log; /* NULL: none */
 	struct nbd_peer peer;
 	const struct nbd_observer *observer; /* NULL: nobody */
 	uint64_t number;		     /* of the client, from 1 */
@@ -46,6 +44,7 @@ struct nbd_connection {
 	char cause[NBD_CAUSE_MAX];     /* of its end; "" */
 	const struct tls_context *tls; /* NULL: not offered */
 	bool tls_required;
+	bool tls_failed;       /* and by whose fault is its cause */
 	atomic_bool *stopping; /* the whole server is */
 
 	/* What was agreed; STARTTLS takes all of it back but the first two. */

@@ -73,6 +73,7 @@ void nbd_tell_left(struct nbd_connection *con, int ret)
 		.end = end_of(con, ret),
 		.duration_ms = (uint64_t)(clock_now_ms() - con->start_ms),
 		.tally = con->tally,
+		.tls_failed = con->tls_failed,
 	};
 
 	if (!con->observer)

@@ -3,6 +3,7 @@
 #ifndef PLATTER_NBD_SERVER_EVENTS_H
 #define PLATTER_NBD_SERVER_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct nbd_connection;
@@ -40,6 +41,7 @@ struct nbd_event {
 	/* Of NBD_CLIENT_LEFT: */
 	enum nbd_end end;
 	const char *cause; /* printable; NULL: nothing to add */
+	bool tls_failed;   /* it was not let in: the cause says why */
 	uint64_t duration_ms;
 	struct nbd_tally tally;
 };

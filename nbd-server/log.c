@@ -72,8 +72,6 @@ void nbd_log_client(struct nbd_log *log, const char *peer, const char *fmt, ...)
 	va_list args;
 	int len;
 
-	if (!log)
-		return;
 	len = snprintf(line, sizeof(line), "client %s: ", peer);
 	va_start(args, fmt);
 	vsnprintf(line + len, sizeof(line) - (size_t)len, fmt, args);

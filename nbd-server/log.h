@@ -37,7 +37,7 @@ void nbd_log_release(struct nbd_log *log);
 
 /*
  * "client PEER: " and the text, which quotes what strangers wrote
- * (block/quote.h). Any thread; a log that is NULL takes nothing.
+ * (block/quote.h). Any thread.
  */
 void nbd_log_client(struct nbd_log *log, const char *peer, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

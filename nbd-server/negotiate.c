@@ -108,7 +108,7 @@ static int shake_hands(struct nbd_connection *con)
 
 	/* Whoever is cut off because the server stops has done no wrong. */
 	if (ret < 0 && !(ended && atomic_load(con->stopping))) {
-		nbd_log_client(con->log, con->peer.text, "%s", err.message);
+		con->tls_failed = true;
 		nbd_fault(con, ret, "%s", err.message);
 	}
 	return ret;

@@ -107,7 +107,6 @@ static void add_client(struct server *server, int fd)
 	client->con.exports = args->exports;
 	client->con.pool = server->pool;
 	client->con.limits = &args->limits;
-	client->con.log = args->log;
 	client->con.observer = args->observer;
 	client->con.number = ++server->accepted;
 	client->con.tls = args->tls;

@@ -17,7 +17,6 @@ struct nbd_server_args {
 	const int *listen_fds; /* non-blocking; borrowed */
 	size_t listen_count;
 	const struct nbd_exports *exports;
-	struct nbd_log *log; /* of failures; NULL: none; borrowed */
 	const struct nbd_observer *observer; /* NULL: nobody; borrowed */
 	const struct tls_context *tls; /* NULL: all in the clear; borrowed */
 	bool tls_required;

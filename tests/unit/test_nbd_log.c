@@ -45,8 +45,6 @@ static void lines_name_the_client(void **state)
 	assert_string_equal(last, "client pid 7, uid 8: left 3 things");
 	nbd_log_release(&log);
 	assert_int_equal(printed, 1);
-	nbd_log_client(NULL, "pid 7, uid 8", "nobody listens");
-	assert_int_equal(printed, 1);
 }
 
 /* Seconds begin when the test says so: it does not wait for them. */
