@@ -120,8 +120,15 @@ struct window {
 	uint64_t table_off, table_len;
 	uint64_t start; /* of buf in the table; a multiple of 8 */
 	size_t len;
-	uint8_t *buf; /* WINDOW_BYTES */
+	uint8_t *buf; /* of the table's length, WINDOW_BYTES at most */
 };
+
+static int window_make(struct window *w)
+{
+	w->buf =
+		malloc((size_t)min_u64(max_u64(w->table_len, 1), WINDOW_BYTES));
+	return w->buf ? 0 : -ENOMEM;
+}
 
 static int window_move(struct qcheck *c, struct window *w, uint64_t pos)
 {
@@ -232,9 +239,9 @@ static int gather_snapshots(struct qcheck *c)
 	}
 	w.table_len = min_u64(align_up(c->file_size - h->snapshots_off, 8),
 			      QCOW2_SNAPSHOT_TABLE_MAX);
-	w.buf = malloc(WINDOW_BYTES);
-	if (!w.buf)
-		return -ENOMEM;
+	ret = window_make(&w);
+	if (ret < 0)
+		return ret;
 	ret = gather_snapshot_table(c, &w, &len);
 	free(w.buf);
 	if (ret < 0)
@@ -292,9 +299,9 @@ static int gather_bitmaps(struct qcheck *c)
 			  align_up(c->file_size, c->cluster_size))) {
 		ret = -ERROR_CORRUPT;
 	} else {
-		w.buf = malloc(WINDOW_BYTES);
-		if (!w.buf)
-			return -ENOMEM;
+		ret = window_make(&w);
+		if (ret < 0)
+			return ret;
 		ret = gather_directory(c, &w);
 		free(w.buf);
 	}
