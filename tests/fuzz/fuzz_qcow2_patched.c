@@ -222,24 +222,19 @@ static void change_good(struct image *img, const struct plan *p,
 	free(after.data);
 }
 
-static void change(const struct qcow2_bytes *b, const struct plan *p)
+/* `found` by check; NULL: it could not say. */
+static void change(const struct qcow2_bytes *b, const struct plan *p,
+		   const struct check_result *found)
 {
-	struct check_result found;
-	struct qcow2_bytes looked;
-	struct image *img;
-	bool good = qcow2_judge_check(b, false, false, &found, &looked);
+	bool good = found && !found->corruptions && !found->check_errors;
+	struct image *img = qcow2_judge_open(b, IMAGE_WRITE);
 
-	if (good) {
-		free(looked.data);
-		good = !found.corruptions && !found.check_errors;
-	}
-	img = qcow2_judge_open(b, IMAGE_WRITE);
 	if (!img)
 		return;
 	/* Zeroing a huge disk is honest work, but not what is tested here. */
 	if (img->size_bytes <= 4 * FLAT_MODEL_MAX) {
 		if (good)
-			change_good(img, p, &found);
+			change_good(img, p, found);
 		else
 			change_bad(img, p);
 	}
@@ -248,10 +243,38 @@ static void change(const struct qcow2_bytes *b, const struct plan *p)
 	image_close(img);
 }
 
+static bool check(const struct qcow2_bytes *b, struct check_result *found)
+{
+	struct qcow2_bytes looked;
+	bool checked = qcow2_judge_check(b, false, false, found, &looked);
+
+	if (checked)
+		free(looked.data);
+	return checked;
+}
+
+static void live(struct qcow2_bytes *b, const struct plan *p)
+{
+	struct check_result found, fixed;
+	struct qcow2_bytes mended;
+	bool checked = check(b, &found);
+
+	if (checked && !qcow2_judge_is_bearable(&found))
+		return;
+	if (p->todo & DO_JUDGE)
+		qcow2_judge_repairs(b);
+	if ((p->todo & DO_REPAIR) &&
+	    qcow2_judge_check(b, true, true, &fixed, &mended)) {
+		free(b->data);
+		*b = mended;
+		checked = check(b, &found);
+	}
+	change(b, p, checked ? &found : NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct qcow2_bytes b, mended;
-	struct check_result fixed;
+	struct qcow2_bytes b;
 	struct plan p;
 
 	if (!plan_decode(&p, data, size))
@@ -259,14 +282,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	b = qcow2_patched(p.base, p.patches, p.patch_count);
 	if (p.todo & DO_READ)
 		read_only(&b);
-	if (p.todo & DO_JUDGE)
-		qcow2_judge_repairs(&b);
-	if ((p.todo & DO_REPAIR) &&
-	    qcow2_judge_check(&b, true, true, &fixed, &mended)) {
-		free(b.data);
-		b = mended;
-	}
-	change(&b, &p);
+	live(&b, &p);
 	free(b.data);
 	return 0;
 }

@@ -12,8 +12,9 @@
 #include "block/storage/memory.h"
 #include "formats/qcow2/driver.h"
 
-#define GUEST_MAX (256u * 1024)
-#define PIECE	  4096u
+#define GUEST_MAX  (256u * 1024)
+#define PIECE	   4096u
+#define FAULTS_MAX 1000u
 
 struct image *qcow2_judge_open(const struct qcow2_bytes *b, unsigned flags)
 {
@@ -56,8 +57,8 @@ static bool ends_with(const char *text, const char *end)
 static void count_finding(void *opaque, const char *text)
 {
 	assert(*text && !strchr(text, '\n'));
-	missing_flags += strstr(text, "OFLAG_COPIED data cluster") &&
-			 ends_with(text, " refcount=1");
+	missing_flags += ends_with(text, " refcount=1") &&
+			 strstr(text, "OFLAG_COPIED data cluster");
 	++*(uint64_t *)opaque;
 }
 
@@ -88,6 +89,12 @@ bool qcow2_judge_check(const struct qcow2_bytes *b, bool fix_leaks,
 	if (ret < 0)
 		free(after->data);
 	return !ret;
+}
+
+bool qcow2_judge_is_bearable(const struct check_result *found)
+{
+	return found->corruptions + found->leaks + found->check_errors <=
+	       FAULTS_MAX;
 }
 
 /* The head of the disk, with one byte for each piece: whether it was read. */
@@ -173,6 +180,8 @@ void qcow2_judge_repairs(const struct qcow2_bytes *b)
 		return;
 	assert(after.len == b->len && !memcmp(after.data, b->data, b->len));
 	free(after.data);
+	if (!qcow2_judge_is_bearable(&found))
+		return;
 	repair(b, &found, false);
 	repair(b, &found, true);
 }
