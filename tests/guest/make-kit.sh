@@ -39,10 +39,12 @@ with_libraries e2fsck
 with_libraries nbd-client
 install -D /etc/mke2fs.conf "$root/etc/mke2fs.conf"
 
-# In the order in which they need each other; nbd is loaded by who needs it.
+# In the order in which they need each other; the others are loaded by scripts.
 drivers="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev \
 virtio_pci virtio_blk failover net_failover virtio_net"
-for name in $drivers nbd; do
+others="nbd vsock vmw_vsock_virtio_transport_common vsock_loopback \
+ctr gf128mul ghash-generic gcm tls"
+for name in $drivers $others; do
 	found=$(find "$work/kernel" -name "$name.ko")
 	[ -z "$found" ] || cp "$found" "$root/modules/"
 done
