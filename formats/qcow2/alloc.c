@@ -46,34 +46,6 @@ void qcow2_run_list_release(struct qcow2_run_list *list)
 	*list = (struct qcow2_run_list){0};
 }
 
-static bool runs_overlap(struct qcow2_run run, uint64_t first, uint64_t count)
-{
-	return run.first < first + count && first < run.first + run.count;
-}
-
-bool qcow2_run_hits_tables(const struct qcow2 *q, struct qcow2_run run)
-{
-	uint64_t l1_clusters =
-		div_round_up((uint64_t)q->l1_entries * 8, q->cluster_size);
-
-	return run.first == 0 ||
-	       runs_overlap(run, qcow2_cluster_index(q, q->header.l1_off),
-			    l1_clusters) ||
-	       runs_overlap(run, qcow2_cluster_index(q, q->header.reftable_off),
-			    q->header.reftable_clusters);
-}
-
-bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run)
-{
-	if (qcow2_run_hits_tables(q, run))
-		return true;
-	for (uint64_t i = 0; i < run.count; i++) {
-		if (qcow2_cluster_set_has(q->metadata, run.first + i))
-			return true;
-	}
-	return false;
-}
-
 uint64_t qcow2_host_clusters_max(const struct qcow2 *q)
 {
 	uint64_t max = QCOW2_HOST_OFF_MAX;

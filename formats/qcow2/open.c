@@ -161,55 +161,6 @@ static int check_reftable(const struct qcow2 *q, struct error *err)
 	return 0;
 }
 
-/*
- * Notes that the cluster holds a table. Two pointers to one table would let a
- * change of one guest range change another: such an image is not written. Nor
- * is one that was cut off before a table: it would read as zeros, and zeros say
- * that clusters are free which hold data.
- */
-static int note_table(struct qcow2 *q, uint64_t table_off, const char *what,
-		      uint64_t idx, struct error *err)
-{
-	uint64_t cluster = qcow2_cluster_index(q, table_off);
-
-	if (table_off >= storage_size(q->file))
-		return error_set(err, ERROR_CORRUPT,
-				 "%s entry %" PRIu64 " points to 0x%" PRIx64
-				 ", behind the end of the file, which has "
-				 "%" PRIu64 " bytes; the image cannot be "
-				 "written (see: check)",
-				 what, idx, table_off, storage_size(q->file));
-	if (qcow2_cluster_set_has(q->metadata, cluster))
-		return error_set(err, ERROR_CORRUPT,
-				 "%s entry %" PRIu64 " points to 0x%" PRIx64
-				 ", which another entry points to already; "
-				 "the image cannot be written (see: check)",
-				 what, idx, table_off);
-	if (qcow2_cluster_set_add(q->metadata, cluster) < 0)
-		return error_set_errno(err, ENOMEM, "Could not note %s entry",
-				       what);
-	return 0;
-}
-
-/* Every L2 table and refcount block that the active image uses. */
-static int collect_metadata(struct qcow2 *q, struct error *err)
-{
-	int ret = 0;
-
-	for (uint64_t i = 0; i < q->l1_entries && !ret; i++) {
-		uint64_t off = q->l1[i] & QCOW2_OFFSET_MASK;
-
-		if (off)
-			ret = note_table(q, off, "L1 table", i, err);
-	}
-	for (uint64_t i = 0; i < q->reftable_entries && !ret; i++) {
-		if (q->reftable[i])
-			ret = note_table(q, q->reftable[i], "Refcount table", i,
-					 err);
-	}
-	return ret;
-}
-
 static int load_tables(struct qcow2 *q, struct error *err)
 {
 	int ret;
@@ -231,19 +182,15 @@ static int load_tables(struct qcow2 *q, struct error *err)
 	ret = check_reftable(q, err);
 	if (ret < 0)
 		return ret;
-	ret = qcow2_cluster_set_new(&q->metadata);
-	if (ret < 0)
-		return error_set_errno(err, -ret, "Could not note the tables");
-	return collect_metadata(q, err);
+	return qcow2_metadata_collect(q, err);
 }
 
 static void drop_tables(struct qcow2 *q)
 {
 	free(q->l1);
 	free(q->reftable);
-	qcow2_cluster_set_free(q->metadata);
+	qcow2_metadata_release(q);
 	q->l1 = q->reftable = NULL;
-	q->metadata = NULL;
 	q->l1_dirty = q->reftable_dirty = (struct qcow2_dirty_range){0, 0};
 }
 

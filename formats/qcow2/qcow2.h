@@ -12,7 +12,7 @@
  *  pack.c             compressed clusters
  *  alloc.c            free clusters, the quarantine
  *  refcount.c         counts and their tables; refcount-trim.c
- *  cluster-set.c      which clusters hold tables
+ *  metadata.c         which clusters hold tables; cluster-set.c
  *  flush.c            the order of write-back
  *  resize.c           grow, shrink
  *  check*.c           check and repair
@@ -192,14 +192,21 @@ void qcow2_alloc_undo(struct qcow2 *q, struct qcow2_run run);
 int qcow2_free_later(struct qcow2 *q, struct qcow2_run run);
 /* What an L2 entry refers to goes the same way; `punch` as in qcow2_run. */
 int qcow2_free_entry_later(struct qcow2 *q, uint64_t l2_entry, bool punch);
-/* Whether the run holds the header, L1 or refcount table. */
-bool qcow2_run_hits_tables(const struct qcow2 *q, struct qcow2_run run);
-/* The same, or an L2 table or refcount block. */
-bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run);
 /* After the flush: counts go down, space may be punched. */
 int qcow2_quarantine_release(struct qcow2 *q);
 int qcow2_run_list_add(struct qcow2_run_list *list, struct qcow2_run run);
 void qcow2_run_list_release(struct qcow2_run_list *list);
+
+/* ---- metadata.c: change_lock held, but for the first two ---- */
+
+/* Of an image that is written. Refused, with `err`, if tables lie in a way that
+ * a change of one would change another. */
+int qcow2_metadata_collect(struct qcow2 *q, struct error *err);
+void qcow2_metadata_release(struct qcow2 *q);
+/* Whether the run holds the header, L1 or refcount table. */
+bool qcow2_run_hits_tables(const struct qcow2 *q, struct qcow2_run run);
+/* The same, or an L2 table or refcount block. */
+bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run);
 
 /* ---- cluster-set.c: which host clusters hold tables ---- */
 
