@@ -100,6 +100,8 @@ struct qcow2 {
 	uint64_t pack_off;  /* next packed byte, host; 0: none open */
 	struct qcow2_run_list quarantine;
 	struct qcow2_cluster_set *metadata; /* host clusters of tables */
+	/* Of snapshots: their L1 tables and the table of them; in order. */
+	struct qcow2_run_list snapshot_runs;
 	bool dirty_bit;		     /* set on disk: counts may be stale */
 	bool lazy;		     /* counts may lag behind the dirty bit */
 	_Atomic bool corrupt;	     /* found to be: no more changes are made */
@@ -205,7 +207,7 @@ int qcow2_metadata_collect(struct qcow2 *q, struct error *err);
 void qcow2_metadata_release(struct qcow2 *q);
 /* Whether the run holds the header, L1 or refcount table. */
 bool qcow2_run_hits_tables(const struct qcow2 *q, struct qcow2_run run);
-/* The same, or an L2 table or refcount block. */
+/* The same, or an L2 table, a refcount block or what snapshots need. */
 bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run);
 
 /* ---- cluster-set.c: which host clusters hold tables ---- */
@@ -281,6 +283,15 @@ int qcow2_check(struct image *img, const struct check_args *args,
 		struct check_result *out, struct error *err);
 /* For opening an image with the dirty bit: all of it mended, or an error. */
 int qcow2_repair_dirty(struct qcow2 *q, struct error *err);
+/*
+ * Each snapshot in turn, decoded and not validated; released after the call, so
+ * what a visitor keeps it takes out. Negative ends it. *table_len, if asked
+ * for, is then of the table, in bytes.
+ */
+typedef int qcow2_snapshot_visit(void *opaque, struct qcow2_snapshot *s,
+				 struct error *err);
+int qcow2_snapshots_each(struct qcow2 *q, qcow2_snapshot_visit *visit,
+			 void *opaque, uint64_t *table_len, struct error *err);
 /* All snapshots, decoded and validated; the caller releases each and frees. */
 int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshot **out,
 			 size_t *count, struct error *err);

@@ -44,41 +44,82 @@ static int window_fill(struct window *w)
 	return ret;
 }
 
-static int read_one(struct qcow2 *q, struct window *w,
-		    struct qcow2_snapshot *out, struct error *err)
+static int visit_one(struct qcow2 *q, struct window *w,
+		     qcow2_snapshot_visit *visit, void *opaque,
+		     struct error *err)
 {
+	struct qcow2_snapshot s;
 	int64_t next;
 	int ret = window_fill(w);
 
 	if (ret < 0)
 		return error_set_errno(err, -ret,
 				       "Could not read the snapshot table");
-	next = qcow2_snapshot_decode(out, w->buf, w->len, w->pos,
+	next = qcow2_snapshot_decode(&s, w->buf, w->len, w->pos,
 				     q->header.size_bytes, err);
 	if (next < 0)
 		return (int)next;
-	ret = qcow2_snapshot_validate(out, &q->header, err);
-	if (ret < 0) {
-		qcow2_snapshot_release(out);
-		return ret;
-	}
 	w->pos = (size_t)min_u64((uint64_t)next, w->len);
-	return 0;
+	ret = visit(opaque, &s, err);
+	qcow2_snapshot_release(&s);
+	return ret;
 }
 
-static int read_all(struct qcow2 *q, struct window *w,
-		    struct qcow2_snapshot *list, size_t *count,
-		    struct error *err)
+static int visit_all(struct qcow2 *q, struct window *w,
+		     qcow2_snapshot_visit *visit, void *opaque,
+		     struct error *err)
 {
-	for (; *count < q->header.snapshot_count; (*count)++) {
-		int ret = read_one(q, w, &list[*count], err);
+	for (uint32_t i = 0; i < q->header.snapshot_count; i++) {
+		int ret = visit_one(q, w, visit, opaque, err);
 
 		if (ret < 0) {
-			error_prefix(err, "Snapshot %zu of %" PRIu32 ": ",
-				     *count + 1, q->header.snapshot_count);
+			error_prefix(err,
+				     "Snapshot %" PRIu32 " of %" PRIu32 ": ",
+				     i + 1, q->header.snapshot_count);
 			return ret;
 		}
 	}
+	return 0;
+}
+
+int qcow2_snapshots_each(struct qcow2 *q, qcow2_snapshot_visit *visit,
+			 void *opaque, uint64_t *table_len, struct error *err)
+{
+	uint64_t size = storage_size(q->file), off = q->header.snapshots_off;
+	struct window w = {.file = q->file, .next = off, .end = off};
+	int ret;
+
+	if (off < size)
+		w.end += min_u64(size - off, QCOW2_SNAPSHOT_TABLE_MAX);
+	w.buf = malloc(WINDOW_BYTES);
+	if (!w.buf)
+		return error_set(err, ENOMEM,
+				 "No memory for the snapshot table");
+	ret = visit_all(q, &w, visit, opaque, err);
+	if (table_len)
+		*table_len = w.next - off - (w.len - w.pos);
+	free(w.buf);
+	return ret;
+}
+
+/* ---- all of them at once ---- */
+
+struct list {
+	const struct qcow2_header *header;
+	struct qcow2_snapshot *items;
+	size_t count;
+};
+
+/* The list has it from now on. */
+static int take_one(void *opaque, struct qcow2_snapshot *s, struct error *err)
+{
+	struct list *list = opaque;
+	int ret = qcow2_snapshot_validate(s, list->header, err);
+
+	if (ret < 0)
+		return ret;
+	list->items[list->count++] = *s;
+	s->id = s->name = NULL;
 	return 0;
 }
 
@@ -94,30 +135,23 @@ void qcow2_snapshots_free(struct qcow2_snapshot *list, size_t count)
 int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshot **out,
 			 size_t *count, struct error *err)
 {
-	uint64_t size = storage_size(q->file), off = q->header.snapshots_off;
-	struct window w = {.file = q->file, .next = off, .end = off};
-	struct qcow2_snapshot *list = NULL;
-	size_t done = 0;
-	int ret = 0;
+	struct list list = {.header = &q->header};
+	int ret;
 
-	if (q->header.snapshot_count > 0) {
-		if (off < size)
-			w.end = off +
-				min_u64(size - off, QCOW2_SNAPSHOT_TABLE_MAX);
-		w.buf = malloc(WINDOW_BYTES);
-		list = calloc(q->header.snapshot_count, sizeof(*list));
-		if (!w.buf || !list)
-			ret = error_set(err, ENOMEM,
-					"No memory for the snapshot table");
-		else
-			ret = read_all(q, &w, list, &done, err);
-	}
-	free(w.buf);
+	*out = NULL;
+	*count = 0;
+	if (!q->header.snapshot_count)
+		return 0;
+	list.items = calloc(q->header.snapshot_count, sizeof(*list.items));
+	if (!list.items)
+		return error_set(err, ENOMEM,
+				 "No memory for the snapshot table");
+	ret = qcow2_snapshots_each(q, take_one, &list, NULL, err);
 	if (ret < 0) {
-		qcow2_snapshots_free(list, done);
+		qcow2_snapshots_free(list.items, list.count);
 		return ret;
 	}
-	*out = list;
-	*count = done;
+	*out = list.items;
+	*count = list.count;
 	return 0;
 }

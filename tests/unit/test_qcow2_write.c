@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "block/bytes.h"
+#include "block/error.h"
 #include "block/image.h"
 #include "block/storage/memory.h"
 #include "formats/qcow2/qcow2.h"
@@ -83,8 +85,9 @@ static void put64(struct storage *s, uint64_t off, uint64_t value)
 	assert_int_equal(storage_write(s, &disk, sizeof(disk), off), 0);
 }
 
-#define AT_L1	    offsetof(struct qcow2_header_disk, l1_table_offset)
-#define AT_REFTABLE offsetof(struct qcow2_header_disk, refcount_table_offset)
+#define AT_L1	     offsetof(struct qcow2_header_disk, l1_table_offset)
+#define AT_REFTABLE  offsetof(struct qcow2_header_disk, refcount_table_offset)
+#define AT_SNAPSHOTS offsetof(struct qcow2_header_disk, snapshots_offset)
 
 /* ---- damaged images ---- */
 
@@ -159,6 +162,83 @@ static uint64_t count_of(struct image *img, uint64_t cluster)
 }
 
 /* Two blocks, of which only the first one's clusters can be changed. */
+/* An image with a snapshot; the caller frees its bytes. */
+static uint8_t *image_with_snapshot(size_t *len)
+{
+	struct image *img = open_image(new_image(&small), &small);
+	uint8_t *bytes;
+
+	assert_int_equal(write_tag(img, 0, 1), 0);
+	assert_int_equal(internal_snapshot_take(img), 0);
+	assert_int_equal(image_flush(img), 0);
+	*len = (size_t)storage_size(img->file);
+	bytes = malloc(*len);
+	assert_non_null(bytes);
+	assert_int_equal(storage_read(img->file, bytes, *len, 0), 0);
+	image_close(img);
+	return bytes;
+}
+
+/* The same, but for the place of the snapshot's L1 table. */
+static struct storage *with_snapshot_at(const uint8_t *bytes, size_t len,
+					uint64_t l1_off)
+{
+	struct storage *s;
+
+	assert_int_equal(storage_memory_from(&s, "test", bytes, len), 0);
+	put64(s, get64(s, AT_SNAPSHOTS), l1_off);
+	return s;
+}
+
+/*
+ * Whatever the counts say: what is written into the table would become the
+ * snapshot's.
+ */
+static void a_snapshot_in_an_active_table_is_not_written(void **state)
+{
+	size_t len;
+	uint8_t *bytes = image_with_snapshot(&len);
+	struct storage *s;
+	struct image *img;
+	uint64_t places[5];
+
+	(void)state;
+	assert_int_equal(storage_memory_from(&s, "test", bytes, len), 0);
+	places[0] = 0;
+	places[1] = get64(s, AT_L1);
+	places[2] = get64(s, AT_REFTABLE);
+	places[3] = get64(s, places[1]) & QCOW2_OFFSET_MASK;
+	places[4] = get64(s, places[2]);
+	storage_close(s);
+	for (size_t i = 0; i < 5; i++) {
+		s = with_snapshot_at(bytes, len, places[i]);
+		assert_int_equal(workload_open(&img, s, &small, true),
+				 -ERROR_CORRUPT);
+		s = with_snapshot_at(bytes, len, places[i]);
+		assert_int_equal(workload_open(&img, s, &small, false), 0);
+		expect_tag(img, 0, 1);
+		image_close(img);
+	}
+	free(bytes);
+}
+
+static void a_snapshot_that_is_not_counted_is_kept(void **state)
+{
+	size_t len;
+	uint8_t *bytes = image_with_snapshot(&len);
+	uint64_t moved_off = align_up(len, CLUSTER);
+	struct image *img =
+		open_image(with_snapshot_at(bytes, len, moved_off), &small);
+	int ret = 0;
+
+	(void)state;
+	for (uint64_t off = 0; off < L2_SPAN && !ret; off += CLUSTER)
+		ret = write_tag(img, off, 1);
+	assert_int_equal(ret, -EIO);
+	image_close(img);
+	free(bytes);
+}
+
 static void counts_change_all_together_or_not_at_all(void **state)
 {
 	struct image *img = open_image(new_image(&small), &small);
@@ -433,6 +513,8 @@ int main(void)
 		cmocka_unit_test(a_table_is_not_made_over_another_table),
 		cmocka_unit_test(an_image_without_counts_is_not_written),
 		cmocka_unit_test(an_l2_pointer_to_a_table_does_not_free_it),
+		cmocka_unit_test(a_snapshot_in_an_active_table_is_not_written),
+		cmocka_unit_test(a_snapshot_that_is_not_counted_is_kept),
 		cmocka_unit_test(counts_change_all_together_or_not_at_all),
 		cmocka_unit_test(a_long_run_is_counted_behind_everything),
 		cmocka_unit_test(
