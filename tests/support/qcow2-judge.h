@@ -48,7 +48,7 @@ uint64_t qcow2_judge_missing_flags(void);
  */
 bool qcow2_judge_is_bearable(const struct check_result *found);
 
-/* Checks, repairs leaks, repairs all, and judges each; if it is bearable. */
+/* Checks, repairs leaks, repairs all, and judges each; as far as bearable. */
 void qcow2_judge_repairs(const struct qcow2_bytes *b);
 
 #endif
