@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "cli/message.h"
+#include "cli/word.h"
 
 void open_warn_of_guess(const char *name)
 {
@@ -169,17 +170,14 @@ bool open_prealloc_mode(const char *word, enum prealloc_mode *out)
 		[PREALLOC_FULL] = "full",
 	};
 
-	*out = PREALLOC_OFF;
-	if (!word)
-		return true;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (!strcmp(word, words[i])) {
-			*out = (enum prealloc_mode)i;
-			return true;
-		}
+	int found = word ? WORD_FIND(word, words) : PREALLOC_OFF;
+
+	if (found < 0) {
+		message_error("Invalid preallocation mode '%s'", word);
+		return false;
 	}
-	message_error("Invalid preallocation mode '%s'", word);
-	return false;
+	*out = (enum prealloc_mode)found;
+	return true;
 }
 
 bool open_close(struct image *img)

@@ -8,6 +8,7 @@
 #include "block/error.h"
 #include "block/quote.h"
 #include "cli/serve-run.h"
+#include "cli/word.h"
 
 #define HANDSHAKE_MS	   10000
 #define STALL_MS	   60000
@@ -159,12 +160,10 @@ int serve_zeroes_parse(const char *word, enum nbd_zeroes *out)
 		[NBD_ZEROES_ZERO] = "on",
 		[NBD_ZEROES_UNMAP] = "unmap",
 	};
+	int found = WORD_FIND(word, words);
 
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (!strcmp(word, words[i])) {
-			*out = (enum nbd_zeroes)i;
-			return 0;
-		}
-	}
-	return -EINVAL;
+	if (found < 0)
+		return -EINVAL;
+	*out = (enum nbd_zeroes)found;
+	return 0;
 }

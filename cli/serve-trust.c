@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/message.h"
 #include "cli/open.h"
+#include "cli/word.h"
 
 int serve_backing_word(const char *word, enum serve_backing *out)
 {
@@ -19,14 +20,12 @@ int serve_backing_word(const char *word, enum serve_backing *out)
 		[SERVE_BACKING_BENEATH] = "beneath",
 		[SERVE_BACKING_NONE] = "none",
 	};
+	int found = WORD_FIND(word, words);
 
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (!strcmp(word, words[i])) {
-			*out = (enum serve_backing)i;
-			return 0;
-		}
-	}
-	return -EINVAL;
+	if (found < 0)
+		return -EINVAL;
+	*out = (enum serve_backing)found;
+	return 0;
 }
 
 bool serve_backing_parse(const char *word, enum serve_backing *out)

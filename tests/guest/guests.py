@@ -7,11 +7,8 @@ GUEST_KIT is the folder that make-kit.sh filled, PLATTER the program to test.
 import os
 import pathlib
 import subprocess
-import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests/interop"))
-
 KIT = pathlib.Path(os.environ.get("GUEST_KIT", TOP / "build/guest")).resolve()
 PROGRAM = pathlib.Path(os.environ.get("PLATTER",
                                       TOP / "build/platter")).resolve()

@@ -8,8 +8,8 @@ networking, with one connection or several.
 import hashlib
 import socket
 import subprocess
-import time
 
+import nbd_server
 import pytest
 from guests import PROGRAM, boot, fsck
 from tools import Tool
@@ -78,7 +78,7 @@ disconnect
 """
 
 
-class TcpServer:
+class TcpServer(nbd_server.Server):
     """platter serve on a port of the loopback, ended by its pid."""
 
     def __init__(self, folder, *words):
@@ -89,11 +89,7 @@ class TcpServer:
             [str(PROGRAM), "serve", "-b", "127.0.0.1", "-p", str(self.port),
              "-x", "disk", *words], cwd=folder, stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True)
-        give_up = time.monotonic() + START_SECONDS
-        while not self.listens():
-            assert self.process.poll() is None, self.process.stderr.read()
-            assert time.monotonic() < give_up, "the server does not start"
-            time.sleep(0.01)
+        self.wait_until_it_listens()
 
     def listens(self):
         with socket.socket() as probe:

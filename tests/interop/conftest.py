@@ -47,3 +47,25 @@ def servers(tmp_path):
     found = Servers(tmp_path)
     yield found
     found.stop()
+
+
+# --- the name qemu-nbd -------------------------------------------------------
+
+
+@pytest.fixture
+def ours(platter_path, tmp_path):
+    """Our program under that name."""
+    link = tmp_path / "bin" / "qemu-nbd"
+    link.parent.mkdir()
+    link.symlink_to(platter_path)
+    return link
+
+
+@pytest.fixture
+def real():
+    return find("qemu-nbd")
+
+
+@pytest.fixture(params=["ours", "real"])
+def program(request):
+    return request.getfixturevalue(request.param)

@@ -29,24 +29,6 @@ serving = functools.partial(wire.serving, kind=NamedServer)
 
 
 @pytest.fixture
-def ours(platter_path, tmp_path):
-    link = tmp_path / "bin" / "qemu-nbd"
-    link.parent.mkdir()
-    link.symlink_to(platter_path)
-    return link
-
-
-@pytest.fixture
-def real():
-    return find("qemu-nbd")
-
-
-@pytest.fixture(params=["ours", "real"])
-def program(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
 def content():
     return random.Random(7).randbytes(SIZE)
 

@@ -29,24 +29,6 @@ DN = "C=GB,O=Example Org,OU=a\\,b,CN=Älice"
 SUBJECT = "/C=GB/O=Example Org/OU=a,b/CN=Älice"
 
 
-@pytest.fixture
-def ours(platter_path, tmp_path):
-    link = tmp_path / "bin" / "qemu-nbd"
-    link.parent.mkdir()
-    link.symlink_to(platter_path)
-    return link
-
-
-@pytest.fixture
-def real():
-    return find("qemu-nbd")
-
-
-@pytest.fixture(params=["ours", "real"])
-def program(request):
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     """good: of clients and servers; mixed: of two minds; psk."""

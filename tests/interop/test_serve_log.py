@@ -291,10 +291,9 @@ def test_fork_keeps_it(platter, platter_path, disk, tmp_path):
     assert "chose export ''" in text and "left, it disconnected" in text
 
 
-def test_the_name_qemu_nbd_tells_with_verbose(platter_path, disk, tmp_path):
-    (tmp_path / "qemu-nbd").symlink_to(platter_path)
+def test_the_name_qemu_nbd_tells_with_verbose(ours, disk, tmp_path):
     process = subprocess.Popen(
-        [str(tmp_path / "qemu-nbd"), "-v", "-k", str(tmp_path / "sock"), "-f",
+        [str(ours), "-v", "-k", str(tmp_path / "sock"), "-f",
          "raw", "--pid-file=pid", str(disk)], cwd=tmp_path, text=True,
         stderr=subprocess.PIPE)
     give_up = time.monotonic() + WAIT_SECONDS

@@ -99,10 +99,9 @@ def test_it_says_that_it_stops_while_clients_are_there(manager, disk, start,
     assert process.wait(timeout=WAIT_SECONDS) == 0
 
 
-def test_the_last_client_ends_it_too(manager, disk, platter_path, tmp_path):
-    (tmp_path / "qemu-nbd").symlink_to(platter_path)
+def test_the_last_client_ends_it_too(manager, disk, ours, tmp_path):
     process = subprocess.Popen(
-        [str(tmp_path / "qemu-nbd"), "-k", str(tmp_path / "sock"), "-f", "raw",
+        [str(ours), "-k", str(tmp_path / "sock"), "-f", "raw",
          "disk.raw"], cwd=tmp_path, env=manager.environment)
     try:
         assert manager.told() == READY

@@ -32,15 +32,10 @@ class Program:
         return self.kind(self.path, folder, *words, **more)
 
 
-@pytest.fixture(params=["serve", "qemu-nbd", "real"])
-def program(request, platter_path, tmp_path):
-    if request.param == "serve":
-        return Program(Server, platter_path)
-    if request.param == "real":
-        return Program(NamedServer, find("qemu-nbd"))
-    link = tmp_path / "qemu-nbd"
-    link.symlink_to(platter_path)
-    return Program(NamedServer, link)
+@pytest.fixture(params=["platter_path", "ours", "real"])
+def program(request):
+    kind = Server if request.param == "platter_path" else NamedServer
+    return Program(kind, request.getfixturevalue(request.param))
 
 
 @pytest.fixture
