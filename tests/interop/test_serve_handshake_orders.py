@@ -22,8 +22,10 @@ WORKERS = 16
 def server(platter_path, tmp_path):
     for name in ("one.raw", "two.raw"):
         (tmp_path / name).write_bytes(bytes(SIZE))
+    # Clients that have left count until the server knows.
     with serving(platter_path, tmp_path, "-f", "raw", "-D", "a disk", "-A",
-                 "-E", "one=one.raw", "-E", "two=two.raw") as running:
+                 "-e", "1000", "-E", "one=one.raw", "-E",
+                 "two=two.raw") as running:
         yield running
 
 
