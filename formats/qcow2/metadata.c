@@ -61,10 +61,10 @@ bool qcow2_run_hits_metadata(const struct qcow2 *q, struct qcow2_run run)
 }
 
 /*
- * Notes that the cluster holds a table. Two pointers to one table would let a
- * change of one guest range change another: such an image is not written. Nor
- * is one that was cut off before a table: it would read as zeros, and zeros say
- * that clusters are free which hold data.
+ * Notes that the cluster holds a table. Two tables in one place, or two
+ * pointers to one, would let a change of one guest range change another: such
+ * an image is not written. Nor is one that was cut off before a table: it would
+ * read as zeros, and zeros say that clusters are free which hold data.
  */
 static int note_table(struct qcow2 *q, uint64_t table_off, const char *what,
 		      uint64_t idx, struct error *err)
@@ -78,12 +78,11 @@ static int note_table(struct qcow2 *q, uint64_t table_off, const char *what,
 				 "%" PRIu64 " bytes; the image cannot be "
 				 "written (see: check)",
 				 what, idx, table_off, storage_size(q->file));
-	if (qcow2_cluster_set_has(q->metadata, cluster) ||
-	    hits_snapshots(q, (struct qcow2_run){cluster, 1, false}))
+	if (qcow2_run_hits_metadata(q, (struct qcow2_run){cluster, 1, false}))
 		return error_set(err, ERROR_CORRUPT,
 				 "%s entry %" PRIu64 " points to 0x%" PRIx64
-				 ", which another entry points to already; "
-				 "the image cannot be written (see: check)",
+				 ", where another table is; the image cannot "
+				 "be written (see: check)",
 				 what, idx, table_off);
 	if (qcow2_cluster_set_add(q->metadata, cluster) < 0)
 		return error_set_errno(err, ENOMEM, "Could not note %s entry",
