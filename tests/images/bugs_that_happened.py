@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bugs of other image tools, and the tests that keep platter from them.
 
-The keys are the rows of the reliability sheet (2A parsers, 2E the image as an
-attack on the host, 2F corruption without an attacker), in its order. Values:
+The keys are the rows of the reliability sheet (2A parsers, 2B NBD, 2E the image
+as an attack on the host, 2F corruption without an attacker), in its order.
+Values:
 
     path::test     a test of this tree
     hostile: NAME  the hostile images whose names start so
@@ -22,7 +23,11 @@ LUKS = "waits: encryption is not supported; such images are not read"
 SNAPSHOTS = "waits: nothing makes, applies or deletes snapshots yet"
 VERDICTS = "tests/cli/test_inspect_verdicts.py::"
 UNTRUSTED = "tests/interop/test_untrusted_commands.py::"
-SERVERS = "waits: there are no servers yet"
+NBD = "tests/interop/"
+HANDSHAKE = NBD + "test_serve_handshake.py::"
+REQUESTS = NBD + "test_serve_requests.py::"
+TLS = NBD + "test_serve_tls.py::"
+HOSTILE_SERVERS = CLI + "test_nbd_client_survives_servers.py::"
 DATA_FILE = "waits: external data files are not supported; never opened"
 COMMIT = "waits: commit and rebase"
 
@@ -30,7 +35,8 @@ PARSERS = {
     "CVE-2008-0928": [
         MINE + "test_nothing_behind_the_end_is_reached",
         UNIT + "test_raw.c::nothing_outside_a_window_is_reached",
-        UNIT + "test_bytes.c::ranges_never_wrap", SERVERS],
+        UNIT + "test_bytes.c::ranges_never_wrap",
+        REQUESTS + "test_past_the_end"],
     "CVE-2008-2004, 79368c81, 38f3ef57": [
         RAW + "test_a_guessed_disk_cannot_turn_into_another_format",
         RAW + "test_a_guessed_disk_cannot_be_completed",
@@ -98,6 +104,73 @@ PARSERS = {
         "tests/fuzz/fuzz_codec.c::LLVMFuzzerTestOneInput",
         "hostile: stream", "hostile: zstd",
         "waits: least versions of the libraries are not pinned"],
+}
+
+SERVERS = {
+    "CVE-2017-7539, CVE-2017-9524, CVE-2013-7441, 0c9390d9": [
+        NBD + "test_serve_handshake_orders.py::"
+        "test_clients_leave_at_every_byte_they_say",
+        NBD + "test_serve_handshake_orders.py::"
+        "test_clients_leave_at_every_byte_they_hear",
+        NBD + "test_serve_tls_hostile.py::"
+        "test_a_client_may_leave_at_any_byte"],
+    "CVE-2017-15118, CVE-2022-26496": [
+        HANDSHAKE + "test_export_name_of_nothing_ends_it",
+        HANDSHAKE + "test_names_of_all_lengths"],
+    "CVE-2022-26495": [
+        HANDSHAKE + "test_malformed_go_is_invalid",
+        HANDSHAKE + "test_malformed_meta_is_invalid",
+        HANDSHAKE + "test_too_much_data_ends_it"],
+    "CVE-2017-15119": [HANDSHAKE + "test_too_much_data_ends_it"],
+    "CVE-2020-10761": [
+        HANDSHAKE + "test_names_of_all_lengths",
+        UNIT + "test_quote.c::long_names_are_cut_between_units"],
+    "CVE-2017-2630": [HOSTILE_SERVERS + "test_a_bad_answer_fails_the_copy"],
+    "CVE-2021-3716": [
+        TLS + "test_what_the_clear_agreed_on_is_forgotten",
+        TLS + "test_selection_of_the_clear_is_forgotten",
+        TLS + "test_bytes_behind_starttls_are_not_executed"],
+    "CVE-2019-14842, CVE-2024-7383": [
+        NBD + "test_nbd_client_tls.py::test_no_server_without_tls_is_read",
+        NBD + "test_nbd_client_tls.py::"
+        "test_who_cannot_be_verified_is_not_asked",
+        TLS + "test_clients_see_a_wrong_server"],
+    "libnbd 2019-10 RCE": [
+        HOSTILE_SERVERS + "test_a_bad_answer_fails_the_copy",
+        "tests/fuzz/fuzz_nbd_client.c::LLVMFuzzerTestOneInput"],
+    "CVE-2019-14850/14851": [
+        NBD + "test_serve_handshake_orders.py::"
+        "test_every_order_of_four_options",
+        TLS + "test_only_the_right_clients_come_in"],
+    "CVE-2021-20286, CVE-2023-5871, CVE-2023-5215": [
+        HOSTILE_SERVERS + "test_a_bad_handshake_is_refused",
+        HOSTILE_SERVERS + "test_a_bad_answer_fails_the_copy"],
+    "CVE-2022-0485": [
+        NBD + "test_nbd_client_errors.py::test_a_read_that_fails_fails_the_copy",
+        NBD + "test_nbd_client_errors.py::"
+        "test_a_write_that_fails_fails_the_copy"],
+    "CVE-2024-7409": [
+        NBD + "test_serve_clients.py::"
+        "test_clients_never_keep_a_server_from_stopping",
+        TLS + "test_clients_never_keep_a_server_from_stopping"],
+    "CVE-2025-47711/47712": [
+        REQUESTS + "test_status_of_a_disk_larger_than_four_gigabytes"],
+    "CVE-2025-14946": [
+        UNIT + "test_nbd_address.c::a_host_is_never_an_option"],
+    "CVE-2005-3534, CVE-2011-0530, CVE-2013-6410, CVE-2015-0847": [
+        REQUESTS + "test_past_the_end",
+        REQUESTS + "test_too_large_a_write_ends_it",
+        NBD + "test_serve_clients.py::test_only_the_owner_may_connect"],
+    "29b6c3b3": [REQUESTS + "test_a_refused_payload_is_no_request"],
+    "df7b97ff, 353ab969": [
+        REQUESTS + "test_any_offset_and_length",
+        REQUESTS + "test_writes_are_exact_to_the_byte",
+        REQUESTS + "test_zeroes_and_trims"],
+    "65529782, ef8c887e, 73e064cc, 737d3f52": [
+        UNIT + "test_queue.c::durable_changes_are_synced",
+        REQUESTS + "test_no_length_is_no_error",
+        REQUESTS + "test_block_status",
+        REQUESTS + "test_an_odd_file_ends_in_zeros"],
 }
 
 ORCHESTRATION = {
@@ -216,7 +289,7 @@ CORRUPTION = {
         VDI, VMDK],
 }
 
-ROWS = {**PARSERS, **ORCHESTRATION, **CORRUPTION}
+ROWS = {**PARSERS, **SERVERS, **ORCHESTRATION, **CORRUPTION}
 # Rows in each part of the sheet: one that is left out is noticed.
-COUNTS = {"2A": (PARSERS, 23), "2E": (ORCHESTRATION, 9),
+COUNTS = {"2A": (PARSERS, 23), "2B": (SERVERS, 19), "2E": (ORCHESTRATION, 9),
           "2F": (CORRUPTION, 26)}

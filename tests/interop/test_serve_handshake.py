@@ -116,6 +116,25 @@ def test_malformed_go_is_invalid(client, data):
     assert client.go(b"one")[-1][0] == wire.ACK
 
 
+@pytest.mark.parametrize("length", [255, 256, 257, 1023, 4095, 4096, 4097,
+                                    61000])
+@pytest.mark.parametrize("byte", [b"x", b"%", b"\n"])
+def test_names_of_all_lengths(client, length, byte):
+    """Refused, with texts of 4096 bytes at most and nothing in them that a
+    terminal would obey."""
+    client.greet()
+    assert client.last(wire.STRUCTURED) == wire.ACK
+    name = byte * length
+    for option, data in ((wire.INFO, wire.go_data(name)),
+                         (wire.GO, wire.go_data(name)),
+                         (wire.LIST_META, wire.meta_data(name)),
+                         (wire.SET_META, wire.meta_data(name, name[:4096]))):
+        *_, (kind, text) = client.option(option, data)
+        assert kind == (wire.UNKNOWN if length <= 4096 else wire.INVALID)
+        assert len(text) <= 4096 and text.decode("ascii").isprintable()
+    assert client.go(b"one")[-1][0] == wire.ACK
+
+
 @pytest.mark.parametrize("option", [wire.LIST, wire.STRUCTURED, wire.EXTENDED])
 def test_options_without_data_refuse_data(client, option):
     client.greet()

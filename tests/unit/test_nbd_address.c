@@ -266,6 +266,15 @@ static void bad_names_are_refused(void **state)
 	free(name);
 }
 
+/* Nothing is ever run for a name, so a dash means nothing. */
+static void a_host_is_never_an_option(void **state)
+{
+	(void)state;
+	expect_tcp("nbd://-oProxyCommand/x", "-oProxyCommand", "10809", "x");
+	expect_refused("nbd://-oProxyCommand=touch/x", "no name of a host");
+	expect_refused("nbd+ssh://h/x", "no name of an NBD export");
+}
+
 static void options_name_the_same(void **state)
 {
 	struct nbd_address address;
@@ -326,6 +335,7 @@ int main(void)
 		cmocka_unit_test(times_are_seconds),
 		cmocka_unit_test(tls_comes_with_its_credentials),
 		cmocka_unit_test(bad_names_are_refused),
+		cmocka_unit_test(a_host_is_never_an_option),
 		cmocka_unit_test(options_name_the_same),
 		cmocka_unit_test(copies_stand_alone),
 	};
