@@ -43,12 +43,13 @@ bool qcow2_judge_check(const struct qcow2_bytes *b, bool fix_leaks,
 uint64_t qcow2_judge_missing_flags(void);
 
 /*
- * False for an image with so many faults that all that comes after a check
- * would take a hundred times as long as for others, and show nothing else.
+ * After a check that found `found`: false for an image with so many faults, or
+ * so large a table that is not there, that all which comes next would take a
+ * hundred times as long as for others, and show nothing else.
  */
 bool qcow2_judge_is_bearable(const struct check_result *found);
 
-/* Checks, repairs leaks, repairs all, and judges each; as far as bearable. */
+/* Checks, repairs leaks, repairs all, and judges each; if it is bearable. */
 void qcow2_judge_repairs(const struct qcow2_bytes *b);
 
 #endif
