@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "block/options.h"
 #include "block/storage/memory.h"
 #include "formats/qcow2/driver.h"
+#include "formats/qcow2/layout.h"
 
 #define GUEST_MAX  (256u * 1024)
 #define PIECE	   4096u
@@ -160,6 +162,25 @@ static bool same_state(const struct check_result *a,
 	       a->allocated_clusters == b->allocated_clusters;
 }
 
+/*
+ * The widest counts take as much as the smallest clusters they count; and a
+ * place for them is not where a pointer leads, so it may be behind as many
+ * clusters as there are pointers.
+ */
+static uint64_t length_max(const struct qcow2_bytes *in)
+{
+	struct qcow2_header_disk header;
+	uint64_t cluster_size;
+
+	assert(in->len >= sizeof(be32_t) + offsetof(struct qcow2_header_disk,
+						    cluster_bits));
+	memset(&header, 0, sizeof(header));
+	memcpy(&header, in->data, min_u64(in->len, sizeof(header)));
+	cluster_size = 1ull << be32_get(header.cluster_bits);
+	return 4 * in->len + (32u << 20) +
+	       in->len / sizeof(be64_t) * cluster_size;
+}
+
 static void repair(const struct qcow2_bytes *in,
 		   const struct check_result *found, bool errors)
 {
@@ -169,8 +190,7 @@ static void repair(const struct qcow2_bytes *in,
 	if (!qcow2_judge_check(in, true, errors, &fixed, &mended))
 		return;
 	assert(mended.len >= in->len);
-	/* The widest counts take as much as the smallest clusters they count */
-	assert(mended.len <= 4 * in->len + (32u << 20));
+	assert(mended.len <= length_max(in));
 	assert(fixed.corruptions_fixed <= found->corruptions);
 	assert(fixed.leaks_fixed <= found->leaks);
 	/* Guest clusters that lie in tables which are mended do change. */
