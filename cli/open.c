@@ -169,7 +169,6 @@ bool open_prealloc_mode(const char *word, enum prealloc_mode *out)
 		[PREALLOC_FALLOC] = "falloc",
 		[PREALLOC_FULL] = "full",
 	};
-
 	int found = word ? WORD_FIND(word, words) : PREALLOC_OFF;
 
 	if (found < 0) {

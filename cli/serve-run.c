@@ -284,9 +284,11 @@ static bool is_possible(const struct command_context *ctx,
 			      "first, and --trust-dir");
 		return false;
 	}
-	if (serve_plan_check(plan, &err) < 0)
+	if (serve_plan_check(plan, &err) < 0) {
 		message_error("%s", err.message);
-	return !err.code;
+		return false;
+	}
+	return true;
 }
 
 /* From opening the images until nobody is served any more. */

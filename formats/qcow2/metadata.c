@@ -101,7 +101,7 @@ static int note_snapshot_run(struct qcow2 *q, uint64_t host_off, uint64_t len,
 	if (!range_inside(host_off, len, QCOW2_HOST_OFF_MAX))
 		return error_set(
 			err, ERROR_CORRUPT,
-			"its L1 table of %" PRIu64 " bytes at 0x%" PRIx64
+			"a table of %" PRIu64 " bytes at 0x%" PRIx64
 			" does not lie below 2^56; the image cannot be "
 			"written (see: check)",
 			len, host_off);
@@ -192,7 +192,6 @@ int qcow2_metadata_collect(struct qcow2 *q, struct error *err)
 	if (ret < 0)
 		return error_set_errno(err, -ret, "Could not note the tables");
 	ret = collect_snapshots(q, err);
-
 	for (uint64_t i = 0; i < q->l1_entries && !ret; i++) {
 		uint64_t off = q->l1[i] & QCOW2_OFFSET_MASK;
 
