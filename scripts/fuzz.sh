@@ -17,8 +17,8 @@ set -euo pipefail
 seconds=$1 work_top=$2 logs=$3
 shift 3
 
-# Freed memory need not be kept long, executions are short, but within the
-# process: to map it anew took a fifth of the time. Deep stacks of what was
+# Freed memory need not be kept from reuse for long: executions are short. But it
+# stays mapped: to map it anew took a fifth of the time. Deep stacks of what was
 # allocated cost more than they tell: an input can be run again with them.
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=2
 ASAN_OPTIONS+=:malloc_context_size=2:allocator_release_to_os_interval_ms=-1

@@ -45,7 +45,7 @@ uint64_t qcow2_judge_missing_flags(void);
 /*
  * After a check that found `found`: false for an image with so many faults, or
  * so large a table that is not there, that all which comes next would take a
- * hundred times as long as for others, and show nothing else.
+ * hundred times as long as for others. One of sixteen is borne all the same.
  */
 bool qcow2_judge_is_bearable(const struct check_result *found);
 
